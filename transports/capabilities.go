@@ -1,0 +1,100 @@
+package transports
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+)
+
+// Outgoing is a message on its way to a topic.
+type Outgoing struct {
+	Topic   string
+	Message *message.Message
+	Delay   time.Duration // how long to wait before the message is delivered; zero or less: not at all
+}
+
+// BatchPublisher is a transport that publishes messages of several topics as
+// one batch, waiting once, and that can delay a delivery.
+//
+// Without it the bus calls Publish for every run of messages of one topic, and
+// a delay is refused with [ErrUnsupported].
+type BatchPublisher interface {
+	// PublishBatch is Publish for messages of several topics. It takes its
+	// context as an argument and not from the messages. When only some of the
+	// batch could be sent, the error is a [*PublishError].
+	PublishBatch(ctx context.Context, batch []Outgoing) error
+}
+
+// Requeuer is a transport that can bring a message back to one subscription
+// after a delay, durably.
+//
+// Without it the bus waits in place, holding the message unsettled.
+type Requeuer interface {
+	// Requeue stores a copy of msg, with its metadata as it stands, and delivers
+	// it to the named subscription, and to no other, after delay. It returns nil
+	// when the copy is stored; only then may the caller acknowledge msg. A crash
+	// in between leaves two copies.
+	Requeue(ctx context.Context, subscription string, msg *message.Message, delay time.Duration) error
+}
+
+// PoisonQueue is a transport that keeps, for each subscription, the messages
+// that its handlers could not handle.
+//
+// Without it the bus publishes poisoned messages to the topic
+// "poison.<subscription>".
+type PoisonQueue interface {
+	// Poison stores a copy of msg in the poison queue of a subscription. It
+	// returns nil when the copy is stored; only then may the caller acknowledge
+	// msg.
+	Poison(ctx context.Context, subscription string, msg *message.Message) error
+
+	// Poisoned lists the poison queue of a subscription, oldest first, and
+	// changes nothing. The copies of an event that a crash left are listed once.
+	// The sequence ends after the first error.
+	Poisoned(ctx context.Context, subscription string) iter.Seq2[Poisoned, error]
+
+	// RequeuePoisoned moves the named events from the poison queue back to the
+	// subscription that failed, for a fresh start: attempts count from zero. It
+	// returns how many events it moved; one that is not there is passed over. A
+	// crash half-way can leave an event in both places, never in neither.
+	RequeuePoisoned(ctx context.Context, subscription string, keys ...EventKey) (int, error)
+
+	// DiscardPoisoned deletes the named events from the poison queue and returns
+	// how many there were.
+	DiscardPoisoned(ctx context.Context, subscription string, keys ...EventKey) (int, error)
+}
+
+// SubscriptionRemover is a transport that can delete a durable subscription.
+type SubscriptionRemover interface {
+	// RemoveSubscription deletes a subscription with all that waits in it, its
+	// poison queue included. Consumers of it see their channel closed. An unknown
+	// name is no error.
+	RemoveSubscription(ctx context.Context, name string) error
+}
+
+// Pinger is a transport that can tell whether its broker answers.
+type Pinger interface {
+	// Ping returns nil when the broker can be used now. It does not block beyond ctx.
+	Ping(ctx context.Context) error
+}
+
+// Depth is how many messages a subscription holds.
+type Depth struct {
+	Ready    int // waiting to be delivered
+	Delayed  int // waiting for their time
+	InFlight int // delivered and not settled
+	Poisoned int // in the poison queue
+}
+
+// DepthReporter is a transport that can count what waits in a subscription.
+type DepthReporter interface {
+	// Depth returns [ErrNoSubscription] when there is none of that name.
+	Depth(ctx context.Context, subscription string) (Depth, error)
+}
+
+// Volatile is a transport whose messages do not outlive the process. Components
+// that forget at a restart, such as a deduplication store in memory, lose
+// nothing there.
+type Volatile interface{ Volatile() }

@@ -1,0 +1,84 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+// Config configures a [Broker]. The zero value is ready to use.
+type Config struct {
+	// QueueSize is the most messages that a subscription holds before publishers
+	// have to wait: ready, delayed and in flight together. 0 means 10,000.
+	QueueSize int
+
+	// MaxMessageBytes is the largest payload that Publish takes, in bytes. 0
+	// means [transports.DefaultMaxMessageBytes].
+	MaxMessageBytes int
+
+	// PoisonSize is the most messages in the poison queue of a subscription. 0
+	// means 1,000,000.
+	PoisonSize int
+}
+
+func (c Config) withDefaults() Config {
+	if c.QueueSize == 0 {
+		c.QueueSize = 10_000
+	}
+	if c.MaxMessageBytes == 0 {
+		c.MaxMessageBytes = transports.DefaultMaxMessageBytes
+	}
+	if c.PoisonSize == 0 {
+		c.PoisonSize = 1_000_000
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	var faults []error
+	atLeastOne := func(name string, v int) {
+		if v < 0 {
+			faults = append(faults, fmt.Errorf("%s is %d; it takes at least 1, or 0 for the default", name, v))
+		}
+	}
+	atLeastOne("QueueSize", c.QueueSize)
+	atLeastOne("MaxMessageBytes", c.MaxMessageBytes)
+	atLeastOne("PoisonSize", c.PoisonSize)
+	return errors.Join(faults...)
+}
+
+func init() { transports.Register("memory", open) }
+
+// open opens memory://, with the fields of Config as the optional parameters
+// queue_size, max_message_bytes and poison_size.
+func open(_ context.Context, u *url.URL) (transports.Transport, error) {
+	if u.Host != "" || u.User != nil || u.Opaque != "" || u.Path != "" && u.Path != "/" || u.Fragment != "" {
+		return nil, errors.New("the URL is memory:// with optional parameters only")
+	}
+	var cfg Config
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return nil, fmt.Errorf("parameters: %w", err)
+	}
+	fields := map[string]*int{
+		"queue_size":        &cfg.QueueSize,
+		"max_message_bytes": &cfg.MaxMessageBytes,
+		"poison_size":       &cfg.PoisonSize,
+	}
+	for name, values := range query {
+		field, ok := fields[name]
+		if !ok {
+			return nil, fmt.Errorf("unknown parameter %q; known are queue_size, max_message_bytes and poison_size", name)
+		}
+		n, err := strconv.Atoi(values[len(values)-1])
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("parameter %s is %q; it takes a whole number of at least 1", name, values[len(values)-1])
+		}
+		*field = n
+	}
+	return New(cfg)
+}

@@ -1,0 +1,42 @@
+// Package memory is an exact little broker in the memory of the process, for
+// tests, examples and programs that need no more. Importing it registers the
+// scheme "memory":
+//
+//	transport, err := transports.Open(ctx, "memory://")
+//
+// [New] opens one with a [Config]; [NewBroker] and [Broker.Connect] give several
+// transports one broker, as several processes would have.
+//
+// # Semantics
+//
+// Each subscription has a queue of its own, first in first out. Consumers of one
+// subscription share it. A message stays in its queue until it is acknowledged:
+// it goes back to its old place when it is nacked, or when its consumer closes.
+// A delayed message joins the end of the queue when its time comes.
+//
+// Publish puts a message into every queue that its topic matches, or into none:
+// it takes effect at once for all of them.
+//
+// # Back-pressure
+//
+// A queue holds at most [Config.QueueSize] messages, ready, delayed and in flight
+// together. While one of the queues that a message is for is full, Publish
+// blocks, first come first served, until there is room everywhere or its context
+// ends.
+//
+// A handler's Publish must not block: a handler that waits for room in its own
+// queue, or two that wait for each other's, would wait for ever. So a message
+// published with a context that comes from a delivery is always taken, over the
+// bound if need be, and the handler's own subscription is held back instead: it
+// delivers nothing more until the queue that overflowed has room again. Where
+// that would close a circle of subscriptions, each waiting for the next, the last
+// is not held. So every queue stays within its bound plus what the handlers in
+// flight at one moment publish.
+//
+// # Limits
+//
+// Everything is lost when the process ends. Payloads are limited to
+// [Config.MaxMessageBytes]; the poison queue of a subscription to
+// [Config.PoisonSize] messages, beyond which poisoning fails and the bus pauses
+// the subscription.
+package memory

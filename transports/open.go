@@ -1,0 +1,76 @@
+package transports
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Opener opens a transport by its parsed URL. ctx bounds the opening only.
+// Errors must not hold the URL's password.
+type Opener func(ctx context.Context, u *url.URL) (Transport, error)
+
+var (
+	openersMu sync.RWMutex // guards openers
+	openers   = map[string]Opener{}
+)
+
+// Register makes a driver known by its URL scheme. Drivers call it from init.
+// It panics when the scheme is taken.
+func Register(scheme string, open Opener) {
+	openersMu.Lock()
+	defer openersMu.Unlock()
+	if _, taken := openers[scheme]; taken {
+		panic(fmt.Sprintf("transports: scheme %q is registered twice", scheme))
+	}
+	openers[scheme] = open
+}
+
+// Open opens the transport that a URL names, such as "memory://". The scheme
+// chooses the driver, which must have been imported, or the error is
+// [ErrUnknownScheme]; the driver's documentation says what its URL may hold.
+// ctx bounds the opening, not the transport's life. Errors never contain the
+// URL, which may hold a password.
+func Open(ctx context.Context, rawURL string) (Transport, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		// url.Error quotes the whole URL, and some of its causes quote the part
+		// that holds the password, so neither may be shown.
+		return nil, fmt.Errorf("open transport: malformed URL%s", hint(err))
+	}
+	if u.Scheme == "" {
+		return nil, fmt.Errorf("open transport: the URL has no scheme; it looks like %q", "memory://")
+	}
+	openersMu.RLock()
+	open, ok := openers[u.Scheme]
+	known := slices.Sorted(maps.Keys(openers))
+	openersMu.RUnlock()
+	if !ok {
+		return nil, fmt.Errorf("open transport: %w %q; imported drivers: [%s]; import the package of the one that you need, such as _ \"github.com/gotidings/tidings/transports/memory\"",
+			ErrUnknownScheme, u.Scheme, strings.Join(known, " "))
+	}
+	t, err := open(ctx, u)
+	if err != nil {
+		return nil, fmt.Errorf("open %s transport: %w", u.Scheme, err)
+	}
+	return t, nil
+}
+
+// hint returns a remark on why a URL does not parse that quotes none of it.
+func hint(err error) string {
+	var escape url.EscapeError
+	var host url.InvalidHostError
+	switch {
+	case errors.As(err, &escape):
+		return ": it has a bad %-escape; a % sign in a password is written %25"
+	case errors.As(err, &host):
+		return ": it has a character that a host name can't have"
+	default:
+		return ": characters such as / ? # : @ in a user name or password must be %-escaped"
+	}
+}
