@@ -34,7 +34,7 @@ type Transport interface {
 	// When ctx ends, intake stops: messages that nobody received go back, those
 	// delivered can still be settled, and the channel is closed when the last of
 	// them is. A delivered message's own context does not end with ctx; it has
-	// ctx's values and ends with Close.
+	// ctx's values, and ends with Close or after the channel was closed.
 	//
 	// The channel is also closed when the subscription is lost for good.
 	Subscribe(ctx context.Context, s Subscription) (<-chan *message.Message, error)
@@ -64,8 +64,8 @@ type Subscription struct {
 	Ordered bool
 
 	// Ephemeral subscriptions see every event from now on and are deleted, with
-	// what waits in them, when they end. Each is a group of its own, whatever
-	// its name.
+	// what waits in them, when they end. Each is a group of its own: a name that
+	// is taken is refused, so its owner makes it unique, by a UUID for example.
 	Ephemeral bool
 }
 

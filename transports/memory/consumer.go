@@ -1,0 +1,163 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+// consumer delivers from one queue to one channel.
+//
+//	run ──► next ──► out ──► receiver
+//	                  │
+//	                  └─► settle, a goroutine for each message in flight
+type consumer struct {
+	queue *queue
+	limit int // most in flight
+	out   chan *message.Message
+
+	intake     context.Context    // ends when no more is to be delivered
+	stopIntake context.CancelFunc // safe under Broker.mu: it runs nothing of ours
+	delivery   context.Context    // of the messages; ends with the transport
+
+	wakeup   chan struct{} // one token: there may be something to deliver
+	inFlight int           // guarded by Broker.mu
+	settling sync.WaitGroup
+}
+
+type queueKey struct{}
+
+// publisherQueue returns the queue whose handler ctx belongs to, or nil.
+func (b *Broker) publisherQueue(ctx context.Context) *queue {
+	if q, ok := ctx.Value(queueKey{}).(*queue); ok && q.broker == b {
+		return q
+	}
+	return nil
+}
+
+func (c *consumer) wakeUp() {
+	select {
+	case c.wakeup <- struct{}{}:
+	default: // a token is there already, and whoever takes it looks at everything
+	}
+}
+
+// run delivers until intake ends, waits until what is in flight is settled, and
+// closes the channel.
+func (c *consumer) run(onEnd func()) {
+	defer onEnd()
+	defer close(c.out)
+	for {
+		e, ok := c.next()
+		if !ok {
+			break
+		}
+		msg := e.rec.message()
+		msg.SetContext(c.delivery)
+		select {
+		case c.out <- msg:
+			c.settling.Add(1)
+			go c.settle(e, msg)
+		case <-c.intake.Done():
+			c.done(e, false)
+		}
+	}
+	c.settling.Wait()
+}
+
+// next takes the next entry, waiting for one, and reports false when intake has
+// ended.
+func (c *consumer) next() (entry, bool) {
+	b := c.queue.broker
+	for {
+		if c.intake.Err() != nil {
+			return entry{}, false
+		}
+		b.mu.Lock()
+		if c.inFlight < c.limit && c.queue.ready.n > 0 && len(c.queue.holds) == 0 {
+			e := c.queue.ready.popFront()
+			c.inFlight++
+			b.mu.Unlock()
+			return e, true
+		}
+		b.mu.Unlock()
+		select {
+		case <-c.wakeup:
+		case <-c.intake.Done():
+			return entry{}, false
+		}
+	}
+}
+
+// settle waits for the receiver's verdict.
+func (c *consumer) settle(e entry, msg *message.Message) {
+	defer c.settling.Done()
+	select {
+	case <-msg.Acked():
+		c.done(e, true)
+	case <-msg.Nacked():
+		c.done(e, false)
+	case <-c.delivery.Done():
+		// Both may have happened: an acknowledgement that came first counts.
+		select {
+		case <-msg.Acked():
+			c.done(e, true)
+		default:
+			c.done(e, false)
+		}
+	}
+}
+
+// done ends the flight of an entry: it leaves the queue, or goes back to its place.
+func (c *consumer) done(e entry, acked bool) {
+	b := c.queue.broker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c.inFlight--
+	if acked {
+		c.queue.release()
+	} else {
+		c.queue.putBack(e)
+	}
+	c.wakeUp()
+}
+
+// subscribe attaches a new consumer. delivery is the context of its messages
+// without the queue; its end ends intake too. onEnd is called after the last
+// message was settled and the channel closed.
+func (b *Broker) subscribe(intake, delivery context.Context, s transports.Subscription, onEnd func()) (*consumer, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, taken := b.queues[s.Name]; taken && s.Ephemeral {
+		return nil, fmt.Errorf("ephemeral subscription %q exists already", s.Name)
+	}
+	q := b.declare(s.Name, s.Topics)
+	c := &consumer{
+		queue:    q,
+		limit:    s.Concurrency,
+		out:      make(chan *message.Message),
+		delivery: context.WithValue(delivery, queueKey{}, q),
+		wakeup:   make(chan struct{}, 1),
+	}
+	c.intake, c.stopIntake = context.WithCancel(intake)
+	unhook := context.AfterFunc(c.delivery, c.stopIntake)
+	q.consumers = append(q.consumers, c)
+	c.wakeUp()
+	go c.run(func() {
+		unhook()
+		c.stopIntake()
+		b.mu.Lock()
+		q.consumers = slices.DeleteFunc(q.consumers, func(o *consumer) bool { return o == c })
+		if s.Ephemeral && !q.gone {
+			b.remove(q)
+		}
+		b.mu.Unlock()
+		onEnd()
+	})
+	return c, nil
+}

@@ -1,0 +1,162 @@
+package memory
+
+import (
+	"container/heap"
+	"slices"
+	"time"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+// queue is a subscription's messages. All of it is guarded by Broker.mu.
+//
+// An entry is in ready, in delayed, or in flight with a consumer; used counts
+// all three and bounds the queue. Invariant: a queue with waiting publishers is
+// full.
+type queue struct {
+	broker *Broker
+	name   string
+	topics []string
+	gone   bool // removed; what is still in flight settles into nothing
+
+	used     int
+	nextSeq  uint64
+	ready    deque
+	delayed  delayHeap
+	timer    *time.Timer // for the first of delayed; nil until there is one
+	poisoned []*record
+
+	waiters   []*waiter   // publishers waiting for room here, first come first
+	consumers []*consumer // every one that takes from here
+
+	holds   []*queue // overflowed by our handlers: nothing is delivered until they have room
+	holding []*queue // the reverse: held back because of us
+}
+
+// entry is a record at its place in one queue.
+type entry struct {
+	rec *record
+	seq uint64    // place in the queue
+	due time.Time // of a delayed one
+}
+
+func newQueue(b *Broker, name string) *queue { return &queue{broker: b, name: name} }
+
+func (q *queue) matches(topic string) bool {
+	return slices.ContainsFunc(q.topics, func(p string) bool { return transports.Match(p, topic) })
+}
+
+func (q *queue) full() bool { return q.used >= q.broker.cfg.QueueSize }
+
+// add takes a record in, without regard to the bound.
+func (q *queue) add(rec *record, delay time.Duration) {
+	q.used++
+	if delay <= 0 {
+		q.append(rec)
+		return
+	}
+	heap.Push(&q.delayed, entry{rec: rec, seq: q.seq(), due: time.Now().Add(delay)})
+	q.armTimer()
+}
+
+// append makes a record the last that is ready.
+func (q *queue) append(rec *record) {
+	q.ready.pushBack(entry{rec: rec, seq: q.seq()})
+	q.wake()
+}
+
+func (q *queue) seq() uint64 {
+	q.nextSeq++
+	return q.nextSeq
+}
+
+// putBack returns a delivered entry to its old place.
+func (q *queue) putBack(e entry) {
+	if q.gone {
+		return
+	}
+	q.ready.insert(e)
+	q.wake()
+}
+
+// release frees the place of an acknowledged entry.
+func (q *queue) release() {
+	if q.gone {
+		return
+	}
+	q.used--
+	q.admitWaiters()
+	if !q.full() {
+		q.letGo()
+	}
+}
+
+// wake tells consumers that there may be something to deliver.
+func (q *queue) wake() {
+	for _, c := range q.consumers {
+		c.wakeUp()
+	}
+}
+
+// armTimer sets the timer to the first delayed entry.
+func (q *queue) armTimer() {
+	if len(q.delayed) == 0 {
+		return
+	}
+	wait := time.Until(q.delayed[0].due)
+	if q.timer == nil {
+		q.timer = q.broker.after(wait, q.ripen)
+		return
+	}
+	q.timer.Reset(wait)
+}
+
+// ripen moves the delayed entries whose time has come to the end of ready.
+func (q *queue) ripen() {
+	if q.gone {
+		return
+	}
+	now := time.Now()
+	for len(q.delayed) > 0 && !q.delayed[0].due.After(now) {
+		q.append(heap.Pop(&q.delayed).(entry).rec)
+	}
+	q.armTimer()
+}
+
+// remove empties the queue for good and lets everybody go who waits for it.
+func (q *queue) remove() {
+	q.gone = true
+	if q.timer != nil {
+		q.timer.Stop()
+	}
+	q.used = 0
+	q.ready, q.delayed, q.poisoned = deque{}, nil, nil
+	q.admitWaiters()
+	q.letGo()
+	for _, held := range q.holds {
+		held.holding = slices.DeleteFunc(held.holding, func(o *queue) bool { return o == q })
+	}
+	q.holds = nil
+	for _, c := range q.consumers {
+		c.stopIntake()
+	}
+}
+
+// delayHeap is a min-heap by due time, and by place among equals.
+type delayHeap []entry
+
+func (h delayHeap) Len() int { return len(h) }
+func (h delayHeap) Less(i, j int) bool {
+	if h[i].due.Equal(h[j].due) {
+		return h[i].seq < h[j].seq
+	}
+	return h[i].due.Before(h[j].due)
+}
+func (h delayHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *delayHeap) Push(x any)   { *h = append(*h, x.(entry)) }
+func (h *delayHeap) Pop() any {
+	last := (*h)[len(*h)-1]
+	(*h)[len(*h)-1] = entry{} // lets the record be collected
+	*h = (*h)[:len(*h)-1]
+	return last
+}
