@@ -16,6 +16,7 @@ const (
 
 	HeaderTopic         = HeaderPrefix + "topic"          // topic it was published to, where that is not its ce_type
 	HeaderAttempts      = HeaderPrefix + "attempts"       // times that the subscription's handler was called for it
+	HeaderRedeliveries  = HeaderPrefix + "redeliveries"   // delayed redeliveries that it has had
 	HeaderFirstFailure  = HeaderPrefix + "first_failure"  // time of the first failure, RFC 3339
 	HeaderDeferredSince = HeaderPrefix + "deferred_since" // time since when the subscription could not take it, RFC 3339
 

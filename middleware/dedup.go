@@ -1,0 +1,215 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+// DedupKey identifies an event within a subscription.
+type DedupKey struct {
+	Subscription string
+	Event        transports.EventKey
+}
+
+// ClaimState is the answer to a claim.
+type ClaimState int
+
+// The answers to a claim.
+const (
+	Claimed     ClaimState = iota + 1 // the caller has the event now
+	ClaimBusy                         // somebody else has it now
+	AlreadyDone                       // it was handled before
+)
+
+// Claim is what [DedupStore.Claim] answers.
+type Claim struct {
+	State ClaimState
+	Token uint64 // fencing token of a Claimed event; each claim of a key has a higher one
+}
+
+// ErrClaimLost is returned for a claim that ran out and that somebody else may
+// have taken since.
+var ErrClaimLost = errors.New("deduplication claim is lost")
+
+// DedupStore remembers which events were handled. Its methods may be called
+// concurrently.
+//
+//	        Claim                Complete
+//	free ──────────► claimed ─────────────► done, for Retention
+//	  ▲                 │
+//	  └─────────────────┘ Release, or the lease runs out
+type DedupStore interface {
+	// Claim takes an event for the caller unless it is taken or done.
+	Claim(ctx context.Context, key DedupKey) (Claim, error)
+
+	// Renew extends a claim by Lease from now. The error is [ErrClaimLost] when
+	// it is not the caller's any more.
+	Renew(ctx context.Context, key DedupKey, token uint64) error
+
+	// Complete marks a claimed event as done. The error is [ErrClaimLost] when
+	// the claim is not the caller's any more; the mark is not made then.
+	Complete(ctx context.Context, key DedupKey, token uint64) error
+
+	// Release gives a claim up. One that is not the caller's any more is left alone.
+	Release(ctx context.Context, key DedupKey, token uint64) error
+
+	// Lease is how long a claim lasts without Renew. 0 means that it lasts until
+	// it is completed or released, or its holder's process ends.
+	Lease() time.Duration
+
+	// Retention is how long an event is remembered as done, at most. It has to
+	// be longer than the longest automatic retry: a copy that comes back later
+	// is taken for a new event.
+	Retention() time.Duration
+}
+
+// DedupConfig configures [Dedup].
+type DedupConfig struct {
+	// Subscription is part of the key: each subscription handles an event once.
+	// Required.
+	Subscription string
+
+	// Store remembers. Required.
+	Store DedupStore
+
+	// OnDuplicate, if set, is called for an event that is acknowledged because it
+	// was handled before.
+	OnDuplicate func(msg *message.Message)
+
+	// OnStoreError, if set, is told of errors of the store. An event that can't be
+	// claimed comes back later, uncounted. One that was handled but can't be marked
+	// as done is acknowledged; a further copy of it would be handled again.
+	OnStoreError func(error)
+}
+
+const (
+	busyWait    = 250 * time.Millisecond // how long to wait in place for the other copy
+	busyMinPoll = 2 * time.Millisecond
+	busyDefer   = 2 * time.Second // how long a copy is put off that was still busy then
+	markTimeout = 10 * time.Second
+)
+
+// Dedup handles each event once per subscription. It claims the event before the
+// handler runs and marks it as done after it has succeeded: a failure gives the
+// claim up, so nothing is ever taken for a duplicate that was not handled. A copy
+// that meets a live claim is not acknowledged, since it may be the only one left
+// in the end; it waits a little and then comes back later. An event without an id
+// is not deduplicated.
+func Dedup(cfg DedupConfig) message.HandlerMiddleware {
+	return func(h message.HandlerFunc) message.HandlerFunc {
+		return func(msg *message.Message) (out []*message.Message, err error) {
+			if msg.UUID == "" {
+				return h(msg)
+			}
+			key := DedupKey{Subscription: cfg.Subscription, Event: transports.KeyOf(msg)}
+			claim, err := cfg.claim(msg, key)
+			switch {
+			case err != nil:
+				return nil, err
+			case claim.State == AlreadyDone:
+				if cfg.OnDuplicate != nil {
+					cfg.OnDuplicate(msg)
+				}
+				return nil, nil
+			}
+
+			handled := false
+			defer func() { // also when the handler panics or ends its goroutine
+				cfg.settle(msg, key, claim.Token, handled)
+			}()
+			if lease := cfg.Store.Lease(); lease > 0 {
+				stop := cfg.keepAlive(msg, key, claim.Token, lease)
+				defer stop()
+			}
+			out, err = h(msg)
+			handled = err == nil
+			return out, err
+		}
+	}
+}
+
+// claim claims the event, waiting a little for a copy that is being handled.
+func (c DedupConfig) claim(msg *message.Message, key DedupKey) (Claim, error) {
+	var waited time.Duration
+	for poll := busyMinPoll; ; poll *= 2 {
+		claim, err := c.Store.Claim(msg.Context(), key)
+		switch {
+		case err != nil && msg.Context().Err() != nil:
+			return Claim{}, interruption(err)
+		case err != nil:
+			c.report(err)
+			return Claim{}, Defer(busyDefer, fmt.Errorf("claim event %s: %w", key.Event.ID, err))
+		case claim.State != ClaimBusy:
+			return claim, nil
+		case waited >= busyWait:
+			return Claim{}, Defer(busyDefer, fmt.Errorf("a copy of event %s is being handled", key.Event.ID))
+		}
+		waited += poll
+		if !pause(msg, poll, nil) {
+			return Claim{}, ErrInterrupted
+		}
+	}
+}
+
+// settle ends a claim. Its context is not that of the message: an event that was
+// handled while the shutdown began is marked all the same.
+func (c DedupConfig) settle(msg *message.Message, key DedupKey, token uint64, handled bool) {
+	ctx := msg.Context()
+	if c.Store.Lease() > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), markTimeout)
+		defer cancel()
+	}
+	end := c.Store.Release
+	if handled {
+		end = c.Store.Complete
+	}
+	if err := end(ctx, key, token); err != nil {
+		c.report(fmt.Errorf("settle claim of event %s: %w", key.Event.ID, err))
+	}
+}
+
+// keepAlive renews a claim until stop is called, and cancels the message's
+// context when the claim is lost, since another copy may be handled then.
+func (c DedupConfig) keepAlive(msg *message.Message, key DedupKey, token uint64, lease time.Duration) (stop func()) {
+	outer := msg.Context()
+	ctx, cancel := context.WithCancelCause(outer)
+	msg.SetContext(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(lease / 3)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			if err := c.Store.Renew(ctx, key, token); err != nil && ctx.Err() == nil {
+				c.report(fmt.Errorf("renew claim of event %s: %w", key.Event.ID, err))
+				if errors.Is(err, ErrClaimLost) {
+					cancel(err)
+					return
+				}
+			}
+		}
+	}()
+	return func() {
+		cancel(nil)
+		<-done
+		msg.SetContext(outer)
+	}
+}
+
+func (c DedupConfig) report(err error) {
+	if c.OnStoreError != nil {
+		c.OnStoreError(err)
+	}
+}

@@ -1,0 +1,60 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+const (
+	persistTimeout  = 30 * time.Second // for one write; a broker that takes longer is as good as down
+	persistMinDelay = 100 * time.Millisecond
+	persistMaxDelay = 30 * time.Second
+)
+
+// persist writes a message to where it is to wait, a poison queue or a delay,
+// until that succeeds: the message may only be acknowledged afterwards. Between
+// tries it backs off. It gives up with an interruption when stopping is closed,
+// when the delivery's context ends, or when the subscription is gone.
+//
+// The writes' own context is not that of the delivery: a write under way when
+// the shutdown begins is finished.
+func persist(msg *message.Message, stopping <-chan struct{}, onError func(error), write func(context.Context) error) error {
+	delay := persistMinDelay
+	for {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(msg.Context()), persistTimeout)
+		err := write(ctx)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if onError != nil {
+			onError(err)
+		}
+		if errors.Is(err, transports.ErrNoSubscription) {
+			return interruption(err)
+		}
+		if !pause(msg, delay, stopping) {
+			return interruption(err)
+		}
+		delay = min(2*delay, persistMaxDelay)
+	}
+}
+
+// pause waits for d and reports false when the delivery was interrupted before.
+func pause(msg *message.Message, d time.Duration, stopping <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-stopping:
+		return false
+	case <-msg.Context().Done():
+		return false
+	}
+}

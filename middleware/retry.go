@@ -1,0 +1,127 @@
+package middleware
+
+import (
+	"context"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
+
+	"github.com/gotidings/tidings/events"
+	"github.com/gotidings/tidings/transports"
+)
+
+// RetryConfig configures [Retry].
+type RetryConfig struct {
+	// Attempts is the most calls of the handler in one delivery, the first one
+	// included. 0 means 3; 1 means no retry.
+	Attempts int
+
+	// MinDelay and MaxDelay bound the back-off before a retry: it is a random
+	// time between zero and MinDelay, doubled for each further retry up to
+	// MaxDelay ("full jitter"). 0 means 20 ms and 1 s.
+	MinDelay, MaxDelay time.Duration
+
+	// OnRetry, if set, is called before each back-off with the error and the
+	// number of the attempt that failed, from 1 and across redeliveries.
+	OnRetry func(msg *message.Message, err error, attempt int)
+}
+
+func (c RetryConfig) withDefaults() RetryConfig {
+	if c.Attempts == 0 {
+		c.Attempts = 3
+	}
+	if c.MinDelay == 0 {
+		c.MinDelay = 20 * time.Millisecond
+	}
+	if c.MaxDelay == 0 {
+		c.MaxDelay = max(time.Second, c.MinDelay)
+	}
+	return c
+}
+
+// delay returns the back-off before the nth retry, n from 1.
+func (c RetryConfig) delay(n int) time.Duration {
+	bound := c.MinDelay
+	for ; n > 1 && bound < c.MaxDelay; n-- {
+		bound *= 2
+	}
+	return rand.N(min(bound, c.MaxDelay) + 1)
+}
+
+// Retry calls a handler again, in place, when it fails. It is for short trouble:
+// the message stays unsettled meanwhile. An error with a verdict, such as
+// [Permanent], is not retried, and neither is anything once the message's context
+// has ended; the handler's own last error is what Retry returns.
+//
+// It counts the calls in the message's metadata, [transports.HeaderAttempts].
+func Retry(cfg RetryConfig) message.HandlerMiddleware {
+	cfg = cfg.withDefaults()
+	policy := retrypolicy.NewBuilder[any]().
+		WithMaxAttempts(cfg.Attempts).
+		AbortIf(func(_ any, err error) bool { return err != nil && VerdictOf(err).Kind != KindRetry }).
+		WithDelayFunc(func(exec failsafe.ExecutionAttempt[any]) time.Duration { return cfg.delay(exec.Attempts()) }).
+		Build()
+	executor := failsafe.With(policy)
+
+	return func(h message.HandlerFunc) message.HandlerFunc {
+		return func(msg *message.Message) ([]*message.Message, error) {
+			out, err := h(msg)
+			if err == nil {
+				return out, nil
+			}
+			countFailure(msg, err)
+			if cfg.Attempts == 1 || VerdictOf(err).Kind != KindRetry || interrupted(msg, err) {
+				return nil, err
+			}
+
+			// Failing is rare, so only now does the policy come in: its first
+			// execution is the call that has just failed.
+			base := msg.Context()
+			defer msg.SetContext(base)
+			first := true
+			_ = executor.WithContext(base).RunWithExecution(func(exec failsafe.Execution[any]) error { // err is the handler's own error
+				if !first {
+					msg.SetContext(nextAttempt(base, msg))
+					if out, err = h(msg); err != nil {
+						countFailure(msg, err)
+					}
+				}
+				first = false
+				if err != nil && cfg.OnRetry != nil && exec.Attempts() < cfg.Attempts && VerdictOf(err).Kind == KindRetry {
+					cfg.OnRetry(msg, err, transports.Attempts(msg))
+				}
+				return err
+			})
+			if err != nil {
+				return nil, err
+			}
+			return out, nil
+		}
+	}
+}
+
+// countFailure notes a failed call in the message's metadata.
+func countFailure(msg *message.Message, err error) {
+	if VerdictOf(err).Kind == KindDefer || interrupted(msg, err) {
+		return // the handler has not tried
+	}
+	msg.Metadata[transports.HeaderAttempts] = strconv.Itoa(transports.Attempts(msg) + 1)
+	if msg.Metadata[transports.HeaderFirstFailure] == "" {
+		msg.Metadata[transports.HeaderFirstFailure] = time.Now().UTC().Format(time.RFC3339Nano)
+	}
+}
+
+// nextAttempt returns base with the attempt's number in its metadata, if it has
+// metadata.
+func nextAttempt(base context.Context, msg *message.Message) context.Context {
+	md, ok := events.MetadataFrom(base)
+	if !ok {
+		return base
+	}
+	md.Attempt = transports.Attempts(msg) + 1
+	return events.WithMetadata(base, &md)
+}
