@@ -46,7 +46,7 @@ type PoisonConfig struct {
 	Stopping <-chan struct{}
 
 	// OnPoison, if set, is called when a message has been poisoned.
-	OnPoison func(transports.Poisoned, error)
+	OnPoison func(msg *message.Message, err error)
 
 	// OnDiscard, if set, is called for a message that is dropped by [Discard].
 	OnDiscard func(msg *message.Message, err error)
@@ -101,7 +101,7 @@ func (c PoisonConfig) poison(msg *message.Message, cause error) error {
 		return c.Queue.Poison(ctx, c.Subscription, p.Message)
 	})
 	if err == nil && c.OnPoison != nil {
-		c.OnPoison(p, cause)
+		c.OnPoison(msg, cause)
 	}
 	return err
 }

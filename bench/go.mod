@@ -1,0 +1,7 @@
+module github.com/gotidings/tidings/bench
+
+go 1.26
+
+require github.com/gotidings/tidings v0.0.0
+
+replace github.com/gotidings/tidings => ../

@@ -1,0 +1,49 @@
+package bus
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+// deliveryContext is the context of a handler: it ends with the bus's patience,
+// not with the transport's subscription, and has the values of both, so that the
+// transport recognises its own deliveries. It embeds the bus's context, and asks
+// it for values first, because the context package then finds the cancellation
+// there without a goroutine for each child.
+type deliveryContext struct {
+	context.Context
+	message context.Context
+}
+
+func (c deliveryContext) Value(key any) any {
+	if v := c.Context.Value(key); v != nil {
+		return v
+	}
+	return c.message.Value(key)
+}
+
+// enter gives messages the handlers' context.
+func enter(runCtx context.Context) message.HandlerMiddleware {
+	return func(h message.HandlerFunc) message.HandlerFunc {
+		return func(msg *message.Message) ([]*message.Message, error) {
+			msg.SetContext(deliveryContext{Context: runCtx, message: msg.Context()})
+			return h(msg)
+		}
+	}
+}
+
+// poisonTopic is the fallback for transports without poison queues.
+type poisonTopic struct{ transport transports.Transport }
+
+func (p poisonTopic) Poison(ctx context.Context, subscription string, msg *message.Message) error {
+	msg.SetContext(ctx)
+	return p.transport.Publish("poison."+subscription, msg)
+}
+
+func (s *Subscription) warn(what string, err error) {
+	s.bus.log.Error(what, slog.String("subscription", s.fullName), slog.Any("error", err))
+}

@@ -1,0 +1,256 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+// killGrace is how long handlers may take after their contexts have ended. One
+// that takes longer does not heed its context, and can't be waited for.
+const killGrace = 5 * time.Second
+
+// life is the machinery of a started bus.
+//
+//	Start ──► subscriptions' channels ──► router ──► handlers
+//	stop:  stopping closed, intake ends ──► handlers in flight finish ──► done
+//	       └─ ShutdownTimeout ──► handlers' context ends ─ killGrace ──► done
+type life struct {
+	stopping chan struct{} // closed when the shutdown begins
+	done     chan struct{} // closed when it is over
+
+	stopIntake context.CancelFunc      // of the transport's subscriptions; guarded by Bus.mu
+	hardStop   context.CancelCauseFunc // of the handlers' context; guarded by Bus.mu
+	err        error                   // what Wait returns; guarded by Bus.mu
+}
+
+func newLife() life {
+	return life{stopping: make(chan struct{}), done: make(chan struct{})}
+}
+
+// Start declares every subscription at the transport and begins to handle events.
+// When it returns nil, whatever is published reaches its subscriptions. ctx bounds
+// the start only; handlers' contexts have its values.
+//
+// It refuses a configuration that would lose or double events; the error joins
+// all faults. After an error the bus is not started, and Start can be called again.
+func (b *Bus) Start(ctx context.Context) error {
+	intake, runCtx, err := b.beginStart(ctx)
+	if err != nil {
+		return err
+	}
+	// The transport's Subscribe has one context for the call and for the intake, so
+	// the end of ctx is passed on for as long as the calls last.
+	unhook := context.AfterFunc(ctx, b.run.stopIntake)
+	router, handlers, err := b.subscribe(intake, runCtx)
+	if !unhook() && err == nil {
+		err = fmt.Errorf("bus: start: %w", context.Cause(ctx))
+	}
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case err == nil && b.state == starting:
+		b.state = running
+	case b.state == stopping: // Shutdown came in between
+		err = ErrClosed
+		b.end(nil)
+	default:
+		b.state = configuring
+	}
+	if err != nil {
+		b.run.stopIntake()
+		b.run.hardStop(err)
+		return err
+	}
+	b.supervise(router, handlers)
+	return nil
+}
+
+// beginStart checks whether the bus can start and makes the contexts: of the
+// intake, and of the handlers.
+func (b *Bus) beginStart(ctx context.Context) (intake, runCtx context.Context, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.state == ended:
+		return nil, nil, ErrClosed
+	case b.state != configuring:
+		return nil, nil, ErrStarted
+	}
+	if err := b.check(); err != nil {
+		return nil, nil, err
+	}
+	b.state = starting
+	base := context.WithoutCancel(ctx)
+	intake, b.run.stopIntake = context.WithCancel(base)
+	runCtx, b.run.hardStop = context.WithCancelCause(base)
+	return intake, runCtx, nil
+}
+
+// subscribe declares the subscriptions and gives them to a router.
+func (b *Bus) subscribe(intake, runCtx context.Context) (*message.Router, []*message.Handler, error) {
+	router, err := message.NewRouter(message.RouterConfig{}, routerLog{b.log})
+	if err != nil {
+		return nil, nil, fmt.Errorf("bus: router: %w", err)
+	}
+	handlers := make([]*message.Handler, len(b.subs))
+	for i, s := range b.subs {
+		in, err := b.transport.Subscribe(intake, transports.Subscription{
+			Name:        s.fullName,
+			Topics:      s.patterns,
+			Concurrency: s.settings.inFlight(),
+			Ordered:     s.settings.ordered,
+			Ephemeral:   s.settings.ephemeral,
+		})
+		if err != nil {
+			return nil, nil, fmt.Errorf("bus: subscribe %s: %w", s.fullName, err)
+		}
+		if s.settings.ordered {
+			in = formLanes(in)
+		}
+		handlers[i] = router.AddConsumerHandler(s.fullName, "", declared{in}, func(msg *message.Message) error {
+			return s.handle(msg.Context(), msg.Payload)
+		})
+		handlers[i].AddMiddleware(s.stack(runCtx, b.run.stopping)...)
+	}
+	return router, handlers, nil
+}
+
+// declared is the Watermill subscriber of a subscription that is declared already.
+// It is not the transport's own, so that the router can't close that.
+type declared struct{ messages <-chan *message.Message }
+
+func (d declared) Subscribe(context.Context, string) (<-chan *message.Message, error) {
+	return d.messages, nil
+}
+
+func (d declared) Close() error { return nil }
+
+// supervise runs the router until all subscriptions have ended and everything
+// delivered is settled: transports close a channel only then. Called with mu held.
+func (b *Bus) supervise(router *message.Router, handlers []*message.Handler) {
+	settled := make(chan error, 1)
+	if len(handlers) == 0 {
+		settled <- nil // nothing to wait for, and a router without handlers would never end
+	} else {
+		// The router's context does not end: that would cancel handlers in flight.
+		go func() { settled <- router.Run(context.Background()) }()
+		<-router.Running()
+	}
+	for i, s := range b.subs {
+		go func() { // ends with its subscription
+			<-handlers[i].Stopped()
+			b.beginStop(&SubscriptionLostError{Subscription: s.fullName})
+		}()
+	}
+	go func() {
+		<-b.run.stopping
+		err := b.drain(settled, handlers)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.end(err)
+	}()
+}
+
+// drain waits for handlers in flight, at first with patience.
+func (b *Bus) drain(settled <-chan error, handlers []*message.Handler) error {
+	patience := time.NewTimer(b.cfg.ShutdownTimeout)
+	defer patience.Stop()
+	select {
+	case err := <-settled:
+		return err
+	case <-patience.C:
+	}
+	b.log.Warn("handlers are interrupted: they have not finished in time for the shutdown")
+	b.run.hardStop(ErrShutdown)
+	patience.Reset(killGrace)
+	select {
+	case err := <-settled:
+		return err
+	case <-patience.C:
+	}
+	late := &ShutdownTimeoutError{}
+	for i, h := range handlers {
+		select {
+		case <-h.Stopped():
+		default:
+			late.Subscriptions = append(late.Subscriptions, b.subs[i].fullName)
+		}
+	}
+	return late
+}
+
+// beginStop begins the shutdown, for a reason or, with nil, because it was asked
+// for. It does nothing when it has begun.
+func (b *Bus) beginStop(reason error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch b.state {
+	case configuring:
+		close(b.run.stopping)
+		b.end(reason)
+	case starting, running:
+		b.state = stopping
+		b.run.err = reason
+		close(b.run.stopping)
+		b.run.stopIntake()
+	}
+}
+
+// end ends the bus. Called with mu held.
+func (b *Bus) end(err error) {
+	b.state = ended
+	b.run.err = errors.Join(b.run.err, err)
+	if b.run.hardStop != nil {
+		b.run.hardStop(ErrShutdown)
+	}
+	close(b.run.done)
+}
+
+// Shutdown ends the bus in two phases. First the intake stops, and handlers in
+// flight finish; they can still publish. After Config.ShutdownTimeout their
+// contexts are cancelled with [ErrShutdown] as the cause, and what they then do not
+// finish goes back to its subscription.
+//
+// It returns when that is over, with Wait's error, or when ctx ends, with its
+// cause; the shutdown goes on, and Shutdown can be called again. A handler must not
+// call it: it would wait for itself.
+func (b *Bus) Shutdown(ctx context.Context) error {
+	b.beginStop(nil)
+	select {
+	case <-b.run.done:
+		return b.Wait()
+	case <-ctx.Done():
+		return fmt.Errorf("bus: shutdown goes on: %w", context.Cause(ctx))
+	}
+}
+
+// Wait returns when the bus has ended: nil after a clean shutdown, a
+// [*ShutdownTimeoutError] when handlers did not finish, a [*SubscriptionLostError]
+// when the bus ended because the transport closed a subscription.
+func (b *Bus) Wait() error {
+	<-b.run.done
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.run.err
+}
+
+// Run is Start, Wait and, when ctx ends, Shutdown. It returns Start's error or
+// Wait's, which is nil after ctx ended and all was finished.
+func (b *Bus) Run(ctx context.Context) error {
+	if err := b.Start(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		b.beginStop(nil)
+	case <-b.run.done:
+	}
+	return b.Wait()
+}

@@ -1,0 +1,103 @@
+package bus
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+)
+
+// settings are what options set.
+type settings struct {
+	concurrency   int
+	retry         RetryPolicy
+	timeout       time.Duration
+	ordered       bool
+	ephemeral     bool
+	noDedup       bool
+	pauseOnPoison bool
+	middleware    []message.HandlerMiddleware
+}
+
+// SubscribeOption is a setting of one subscription.
+type SubscribeOption interface{ apply(s *settings) }
+
+type subscribeOption func(*settings)
+
+func (o subscribeOption) apply(s *settings) { o(s) }
+
+// Concurrency sets how many events the subscription handles at a time in this
+// process. With 1 they are handled one after the other, and an event that waits
+// for its next attempt in place holds up the next.
+func Concurrency(n int) SubscribeOption {
+	return subscribeOption(func(s *settings) { s.concurrency = n })
+}
+
+// Retry sets the subscription's retry policy.
+func Retry(p RetryPolicy) SubscribeOption {
+	return subscribeOption(func(s *settings) { s.retry = p })
+}
+
+// Timeout ends the handler's context after d; 0 means never. A handler that
+// returns an error after that is retried.
+func Timeout(d time.Duration) SubscribeOption {
+	return subscribeOption(func(s *settings) { s.timeout = d })
+}
+
+// Ordered handles the events of one partition key one after the other, in the
+// order of their publishing; events without a key count as of one key. Events of
+// different keys are handled concurrently. An event that fails waits in place
+// for its retries, and those of its key wait behind it, at most for as long as
+// the transport allows (15 minutes); then it is poisoned and the next one follows.
+func Ordered() SubscribeOption {
+	return subscribeOption(func(s *settings) { s.ordered = true })
+}
+
+// Ephemeral makes a subscription that sees every event from now on in every
+// replica, and that is deleted when the process ends: for caches, live pages and
+// replies. What could not be handled is gone with it.
+func Ephemeral() SubscribeOption {
+	return subscribeOption(func(s *settings) { s.ephemeral = true })
+}
+
+// WithoutDedup handles every copy of an event. For handlers that are idempotent
+// anyway.
+func WithoutDedup() SubscribeOption {
+	return subscribeOption(func(s *settings) { s.noDedup = true })
+}
+
+// PauseOnPoison pauses the subscription instead of poisoning an event: the event
+// goes back to its place, and the subscription stands still until
+// [Bus.Resume]. For handlers that must not miss an event.
+func PauseOnPoison() SubscribeOption {
+	return subscribeOption(func(s *settings) { s.pauseOnPoison = true })
+}
+
+// Use adds middleware around the handler of the subscription, inside the bus's
+// own, the first one outermost. It sees each attempt.
+func Use(m ...message.HandlerMiddleware) SubscribeOption {
+	return subscribeOption(func(s *settings) { s.middleware = append(s.middleware, m...) })
+}
+
+// validate returns the faults of the settings of a subscription.
+func (s settings) validate(name string) (faults []error) {
+	of := fmt.Sprintf("subscription %q", name)
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf(of+": "+format, args...))
+	}
+	if s.concurrency < 1 {
+		fault("Concurrency is %d; it takes at least 1", s.concurrency)
+	}
+	if s.timeout < 0 {
+		fault("Timeout is %v; it must not be negative", s.timeout)
+	}
+	if err := s.retry.validate(of); err != nil {
+		faults = append(faults, err)
+	}
+	for i, m := range s.middleware {
+		if m == nil {
+			fault("middleware %d is nil", i)
+		}
+	}
+	return faults
+}

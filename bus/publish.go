@@ -1,0 +1,217 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/gotidings/tidings/events"
+	"github.com/gotidings/tidings/transports"
+)
+
+// PublishOption is a setting of one publish.
+type PublishOption interface{ apply(p *publishSettings) }
+
+type publishSettings struct {
+	md    events.Metadata
+	delay time.Duration
+}
+
+type publishOption func(*publishSettings)
+
+func (o publishOption) apply(p *publishSettings) { o(p) }
+
+// WithID sets the event's id: any text, the same for each copy of an event.
+// Publishing again with the same id is how a publisher retries without a second
+// effect.
+func WithID(id string) PublishOption {
+	return publishOption(func(p *publishSettings) { p.md.ID = id })
+}
+
+// WithKey sets the partition key, in place of the event's own PartitionKey.
+func WithKey(key string) PublishOption {
+	return publishOption(func(p *publishSettings) { p.md.PartitionKey = key })
+}
+
+// WithSubject sets the CloudEvents subject.
+func WithSubject(subject string) PublishOption {
+	return publishOption(func(p *publishSettings) { p.md.Subject = subject })
+}
+
+// WithTime sets when the event happened, in place of now.
+func WithTime(t time.Time) PublishOption {
+	return publishOption(func(p *publishSettings) { p.md.Time = t })
+}
+
+// WithCorrelationID sets the correlation id, in place of that of the event being
+// handled.
+func WithCorrelationID(id string) PublishOption {
+	return publishOption(func(p *publishSettings) { p.md.CorrelationID = id })
+}
+
+// WithExtension sets a CloudEvents extension attribute. Names are lower-case ASCII
+// letters and digits.
+func WithExtension(name, value string) PublishOption {
+	return publishOption(func(p *publishSettings) {
+		if p.md.Extensions == nil {
+			p.md.Extensions = make(map[string]string)
+		}
+		p.md.Extensions[name] = value
+	})
+}
+
+// WithDelay delivers the event after d. Publish does not wait for that: it
+// returns when the event is stored. A transport that can't delay returns
+// [transports.ErrUnsupported].
+func WithDelay(d time.Duration) PublishOption {
+	return publishOption(func(p *publishSettings) { p.delay = d })
+}
+
+// Publish sends an event and returns nil when the transport has stored it for
+// every subscription. It blocks while the broker is slow, down or full, until ctx
+// ends. In a handler, with the handler's context, the event inherits the
+// correlation id, and the handled event's id becomes its causation id.
+//
+// An event that is not valid is refused with its [events.ValidationError]; one
+// that is too large with [transports.ErrTooLarge]; a type without a name with a
+// [*TypeError]. After any other error the event may have been sent: publish it
+// again with the same id, [WithID].
+func (b *Bus) Publish(ctx context.Context, event any, opts ...PublishOption) error {
+	if err := b.publishable(); err != nil {
+		return err
+	}
+	name, err := b.nameOf(event)
+	if err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	out, err := b.encode(ctx, name, event, opts)
+	if err == nil {
+		err = b.send(ctx, []transports.Outgoing{out})
+	}
+	if err != nil {
+		return fmt.Errorf("publish %s: %w", name, err)
+	}
+	return nil
+}
+
+// PublishAll sends events as one batch, in order, waiting once. When one of them
+// can't be encoded nothing is sent. When the transport could send only some of
+// them the error is a [*transports.PublishError] that says which it could not.
+func (b *Bus) PublishAll(ctx context.Context, all ...any) error {
+	if err := b.publishable(); err != nil {
+		return err
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	batch := make([]transports.Outgoing, len(all))
+	var faults []error
+	for i, event := range all {
+		name, err := b.nameOf(event)
+		if err == nil {
+			batch[i], err = b.encode(ctx, name, event, nil)
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("publish event %d of %d: %w", i, len(all), err))
+		}
+	}
+	if len(faults) > 0 {
+		return errors.Join(faults...)
+	}
+	if err := b.send(ctx, batch); err != nil {
+		return fmt.Errorf("publish %d events: %w", len(all), err)
+	}
+	return nil
+}
+
+// PublishRaw sends an event as it stands, for bridges and tools. Only what every
+// event must have is filled in when it is missing: the id, and this bus's source.
+// Metadata.Type is required. The data is not looked at.
+func (b *Bus) PublishRaw(ctx context.Context, raw Raw) error {
+	if err := b.publishable(); err != nil {
+		return err
+	}
+	md := raw.Metadata
+	if md.ID == "" {
+		md.ID = events.NewID()
+	}
+	if md.Source == "" {
+		md.Source = b.cfg.Source
+	}
+	out, err := outgoing(ctx, &md, raw.Data)
+	if err == nil {
+		err = b.send(ctx, []transports.Outgoing{out})
+	}
+	if err != nil {
+		return fmt.Errorf("publish %s: %w", md.Type, err)
+	}
+	return nil
+}
+
+// publishable returns why nothing can be published now.
+func (b *Bus) publishable() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.state == ended:
+		return ErrClosed
+	case len(b.faults) > 0:
+		return b.faultError()
+	case len(b.subs) > 0 && (b.state == configuring || b.state == starting):
+		return ErrNotRunning
+	}
+	return nil // while stopping too: handlers in flight may publish
+}
+
+// encode makes the message of an event.
+func (b *Bus) encode(ctx context.Context, name string, event any, opts []PublishOption) (transports.Outgoing, error) {
+	if err := validate(event); err != nil {
+		return transports.Outgoing{}, err
+	}
+	codec := b.cfg.Codecs[0]
+	data, err := codec.Marshal(event)
+	if err != nil {
+		return transports.Outgoing{}, fmt.Errorf("encode: %w", err)
+	}
+
+	p := publishSettings{md: events.Metadata{Source: b.cfg.Source, DataContentType: codec.ContentType()}}
+	if keyed, ok := event.(events.Keyed); ok {
+		p.md.PartitionKey = keyed.PartitionKey()
+	}
+	if cause, ok := events.MetadataFrom(ctx); ok {
+		p.md.CausationID = cause.ID
+		p.md.CorrelationID = cause.CorrelationID
+		if p.md.CorrelationID == "" {
+			p.md.CorrelationID = cause.ID
+		}
+	}
+	for _, opt := range opts {
+		opt.apply(&p)
+	}
+	p.md.Type = name
+	if p.md.ID == "" {
+		p.md.ID = events.NewID()
+	}
+	if p.md.CorrelationID == "" {
+		p.md.CorrelationID = p.md.ID // the first event of what it may set off
+	}
+	if p.md.Time.IsZero() {
+		p.md.Time = time.Now()
+	}
+	out, err := outgoing(ctx, &p.md, data)
+	out.Delay = p.delay
+	return out, err
+}
+
+func outgoing(ctx context.Context, md *events.Metadata, data []byte) (transports.Outgoing, error) {
+	if err := md.Validate(); err != nil {
+		return transports.Outgoing{}, err
+	}
+	msg := message.NewMessage(md.ID, data)
+	msg.Metadata = md.Encode()
+	msg.SetContext(ctx)
+	return transports.Outgoing{Topic: md.Type, Message: msg}, nil
+}

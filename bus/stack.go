@@ -1,0 +1,155 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/failsafe-go/failsafe-go/bulkhead"
+
+	"github.com/gotidings/tidings/middleware"
+	"github.com/gotidings/tidings/transports"
+)
+
+const (
+	// unknownTypeDelay is how long an event of a type without a handler here is
+	// put off each time.
+	unknownTypeDelay = 30 * time.Second
+
+	// inPlaceLimit bounds waits in place: half of the time after which RabbitMQ
+	// takes back what is not acknowledged
+	// (https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout).
+	inPlaceLimit = 15 * time.Minute
+
+	// orderedLookahead is how many events per slot an ordered subscription takes
+	// in, so that those waiting behind their key leave room for other keys.
+	orderedLookahead = 16
+)
+
+// inFlight is how many events the transport may have delivered at a time. It is
+// more than are handled, so that those waiting for a retry in place do not take
+// a slot; with a concurrency of 1 the order would suffer.
+func (s settings) inFlight() int {
+	switch {
+	case s.ordered:
+		return s.concurrency * orderedLookahead
+	case s.concurrency == 1 || s.retry.Attempts == 1:
+		return s.concurrency
+	default:
+		return 2 * s.concurrency
+	}
+}
+
+// stack composes the middleware of a subscription, outermost first. runCtx is the
+// context of handlers; it ends when the bus has lost patience at shutdown.
+func (s *Subscription) stack(runCtx context.Context, stopping <-chan struct{}) []message.HandlerMiddleware {
+	b := s.bus
+	stack := []message.HandlerMiddleware{
+		middleware.Recover,
+		enter(runCtx),
+		s.gate.Middleware(stopping),
+		middleware.Correlation(s.fullName),
+	}
+	if s.settings.ordered {
+		stack = append(stack, inLane(stopping))
+	}
+	stack = append(stack, s.poison(stopping), s.redelivery(stopping))
+	if b.cfg.Dedup != nil && !s.settings.noDedup {
+		stack = append(stack, middleware.Dedup(middleware.DedupConfig{
+			Subscription: s.fullName,
+			Store:        b.cfg.Dedup,
+			OnDuplicate:  func(msg *message.Message) { s.observe(msg, Deduplicated, nil, 0) },
+			OnStoreError: func(err error) { s.warn("deduplication store", err) },
+		}))
+	}
+	stack = append(stack, s.noteHandled, middleware.Retry(middleware.RetryConfig{
+		Attempts: s.settings.retry.Attempts,
+		MinDelay: s.settings.retry.MinDelay,
+		MaxDelay: s.settings.retry.MaxDelay,
+		OnRetry:  func(msg *message.Message, err error, _ int) { s.observe(msg, Retried, err, 0) },
+	}))
+	if s.settings.inFlight() > s.settings.concurrency {
+		stack = append(stack, middleware.Bulkhead(bulkhead.New[any](uint(s.settings.concurrency))))
+	}
+	if s.settings.timeout > 0 {
+		stack = append(stack, middleware.Timeout(s.settings.timeout))
+	}
+	stack = append(stack, middleware.Recover)
+	return append(stack, s.settings.middleware...)
+}
+
+func (s *Subscription) poison(stopping <-chan struct{}) message.HandlerMiddleware {
+	if s.settings.pauseOnPoison {
+		return s.pauseInstead
+	}
+	b := s.bus
+	queue, ok := b.transport.(middleware.PoisonWriter)
+	if !ok {
+		queue = poisonTopic{b.transport}
+	}
+	return middleware.Poison(middleware.PoisonConfig{
+		Subscription: s.fullName,
+		Queue:        queue,
+		Service:      b.cfg.Service,
+		Host:         b.host,
+		Gate:         &s.gate,
+		Stopping:     stopping,
+		OnPoison:     func(msg *message.Message, err error) { s.observe(msg, Poisoned, err, 0) },
+		OnDiscard:    func(msg *message.Message, err error) { s.observe(msg, Discarded, err, 0) },
+		OnWriteError: func(err error) { s.warn("poison queue; the subscription is paused until it can be written", err) },
+	})
+}
+
+func (s *Subscription) redelivery(stopping <-chan struct{}) message.HandlerMiddleware {
+	cfg := middleware.RedeliveryConfig{
+		Subscription: s.fullName,
+		Delays:       s.settings.retry.Redeliveries,
+		Stopping:     stopping,
+		OnRedelivery: func(msg *message.Message, err error, delay time.Duration, counted bool) {
+			outcome := Redelivered
+			if !counted {
+				outcome = Deferred
+			}
+			s.observe(msg, outcome, err, delay)
+		},
+		OnWriteError: func(err error) { s.warn("requeue", err) },
+	}
+	requeuer, ok := s.bus.transport.(transports.Requeuer)
+	if ok && !s.settings.ordered {
+		cfg.Requeuer = requeuer
+	} else {
+		cfg.InPlaceLimit = inPlaceLimit
+	}
+	return middleware.Redelivery(cfg)
+}
+
+// pauseInstead takes the place of Poison for PauseOnPoison: the event goes back,
+// and the gate, which is further out, holds it and those after it.
+func (s *Subscription) pauseInstead(h message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		out, err := h(msg)
+		switch {
+		case err == nil || errors.Is(err, middleware.ErrInterrupted):
+			return out, err
+		case middleware.VerdictOf(err).Kind == middleware.KindDiscard:
+			s.observe(msg, Discarded, err, 0)
+			return nil, nil
+		}
+		s.warn("subscription is paused: an event can't be handled", err)
+		s.pause("event " + msg.UUID + " can't be handled: " + err.Error())
+		return nil, fmt.Errorf("%w: subscription paused: %w", middleware.ErrInterrupted, err)
+	}
+}
+
+// noteHandled observes success, inside Dedup so that duplicates don't count.
+func (s *Subscription) noteHandled(h message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		out, err := h(msg)
+		if err == nil {
+			s.observe(msg, Handled, nil, 0)
+		}
+		return out, err
+	}
+}

@@ -1,0 +1,114 @@
+package bus
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"unicode"
+
+	"github.com/gotidings/tidings/events"
+)
+
+// registry knows the wire names of Go types that can't tell theirs.
+type registry struct {
+	mu     sync.RWMutex // guards both maps
+	names  map[reflect.Type]string
+	goType map[string]reflect.Type
+
+	events sync.Map // reflect.Type to string: names that types told themselves, checked once
+}
+
+// Register gives a Go type its wire name, for types that do not implement
+// [events.Event]: protobuf messages, other people's structs, pointers. It is
+// called before the type is subscribed to or published. Faults, such as a name
+// that another type has, are reported by Start and Publish.
+func Register[T any](b *Bus, eventType string) {
+	t := reflect.TypeFor[T]()
+	if problem := eventTypeProblem(eventType); problem != "" {
+		b.fault(&TypeError{t.String(), fmt.Sprintf("is registered as %q, which %s", eventType, problem)})
+		return
+	}
+	if err := b.types.add(t, eventType); err != nil {
+		b.fault(err)
+	}
+}
+
+func (r *registry) add(t reflect.Type, name string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if other, taken := r.goType[name]; taken && other != t {
+		return &TypeError{t.String(), fmt.Sprintf("is registered as %q, and so is %s; each type needs a name of its own", name, other)}
+	}
+	if other, taken := r.names[t]; taken && other != name {
+		return &TypeError{t.String(), fmt.Sprintf("is registered as %q and as %q; it can have one name", other, name)}
+	}
+	if r.names == nil {
+		r.names, r.goType = make(map[reflect.Type]string), make(map[string]reflect.Type)
+	}
+	r.names[t], r.goType[name] = name, t
+	return nil
+}
+
+func (r *registry) lookup(t reflect.Type) (string, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	name, ok := r.names[t]
+	return name, ok
+}
+
+// nameOf returns the wire name of an event to publish.
+func (b *Bus) nameOf(event any) (string, error) {
+	t := reflect.TypeOf(event)
+	if t == nil {
+		return "", &TypeError{"nil", "is not an event"}
+	}
+	if t.Kind() == reflect.Pointer && reflect.ValueOf(event).IsNil() {
+		return "", &TypeError{t.String(), "is nil"}
+	}
+	return b.name(t, event)
+}
+
+// name returns the wire name of a Go type, of which value is one.
+func (b *Bus) name(t reflect.Type, value any) (string, error) {
+	if name, ok := b.types.lookup(t); ok {
+		return name, nil
+	}
+	if name, ok := b.types.events.Load(t); ok {
+		return name.(string), nil
+	}
+	event, ok := value.(events.Event)
+	switch {
+	case t.Kind() == reflect.Pointer:
+		return "", &TypeError{t.String(), fmt.Sprintf("is a pointer and not registered; use the value type, or bus.Register[%s](b, name)", t)}
+	case !ok:
+		return "", &TypeError{t.String(), fmt.Sprintf("has no EventType method on its value and is not registered; add one, or bus.Register[%s](b, name)", t)}
+	}
+	name := event.EventType()
+	if problem := eventTypeProblem(name); problem != "" {
+		return "", &TypeError{t.String(), fmt.Sprintf("has the event type %q, which %s", name, problem)}
+	}
+	b.types.events.Store(t, name)
+	return name, nil
+}
+
+// eventTypeProblem says why name can't be the wire name of a type, or "".
+func eventTypeProblem(name string) string {
+	if name == "" {
+		return "is empty"
+	}
+	for word := range strings.SplitSeq(name, ".") {
+		if word == "" {
+			return "has an empty word; words are joined by single dots"
+		}
+	}
+	for _, r := range name {
+		switch {
+		case r == '*' || r == '#':
+			return "has a wildcard"
+		case unicode.IsControl(r) || unicode.IsSpace(r) || r == unicode.ReplacementChar:
+			return "has a space or a control character"
+		}
+	}
+	return ""
+}
