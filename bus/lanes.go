@@ -23,64 +23,43 @@ type lanes struct {
 type laneTurn struct {
 	lanes *lanes
 	key   string
-	prev  *laneTurn     // nil for the first; forgotten when the turn has come
-	done  chan struct{} // closed at the end of the turn
-	back  bool          // the message went back, so those behind it must too; read after done
+	prev  <-chan struct{} // closed at the end of the turn before; nil for the first
+	done  chan struct{}   // closed at the end of this turn
 }
 
 type laneKey struct{}
 
 // formLanes gives each message that comes through in its turn. The channel that
-// it returns is closed when in is.
-func formLanes(in <-chan *message.Message) <-chan *message.Message {
+// it returns is closed when in is. When intake ends, a message that was not
+// received yet goes back.
+func formLanes(intake context.Context, in <-chan *message.Message) <-chan *message.Message {
 	l := &lanes{last: make(map[string]*laneTurn)}
 	out := make(chan *message.Message)
-	go func() { // ends with the subscription: the router reads until out is closed
+	go func() { // ends with the subscription
 		defer close(out)
 		for msg := range in {
-			key := events.DecodeMetadata(msg.UUID, msg.Metadata).PartitionKey
-			turn := &laneTurn{lanes: l, key: key, done: make(chan struct{})}
-			l.mu.Lock()
-			turn.prev = l.last[key]
-			l.last[key] = turn
-			l.mu.Unlock()
+			turn := l.join(events.DecodeMetadata(msg.UUID, msg.Metadata).PartitionKey)
 			msg.SetContext(context.WithValue(msg.Context(), laneKey{}, turn))
-			out <- msg
+			select {
+			case out <- msg:
+			case <-intake.Done():
+				turn.end()
+				msg.Nack()
+			}
 		}
 	}()
 	return out
 }
 
-// inLane makes each message wait for its turn.
-//
-// A message that goes back to its subscription takes those behind it with it:
-// they would overtake it otherwise. The transport puts each back in its place.
-func inLane(stopping <-chan struct{}) message.HandlerMiddleware {
-	return func(h message.HandlerFunc) message.HandlerFunc {
-		return func(msg *message.Message) (out []*message.Message, err error) {
-			turn, ok := msg.Context().Value(laneKey{}).(*laneTurn)
-			if !ok {
-				return nil, errors.New("bus: the message was given no turn")
-			}
-			turn.back = true // unless it ends well: the handler may end its goroutine
-			defer turn.end()
-			if turn.prev != nil {
-				<-turn.prev.done // ends soon after stopping, since the first in the lane does
-				if turn.prev.back {
-					return nil, middleware.ErrInterrupted
-				}
-				turn.prev = nil
-			}
-			select {
-			case <-stopping:
-				return nil, middleware.ErrInterrupted
-			default:
-			}
-			out, err = h(msg)
-			turn.back = err != nil
-			return out, err
-		}
+func (l *lanes) join(key string) *laneTurn {
+	turn := &laneTurn{lanes: l, key: key, done: make(chan struct{})}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if last, ok := l.last[key]; ok {
+		turn.prev = last.done
 	}
+	l.last[key] = turn
+	return turn
 }
 
 func (t *laneTurn) end() {
@@ -90,4 +69,31 @@ func (t *laneTurn) end() {
 	}
 	t.lanes.mu.Unlock()
 	close(t.done)
+}
+
+// inLane makes each message wait for its turn. When the bus stops, those that
+// still wait go back, and nothing may overtake them: so it looks at stopping once
+// more when the turn has come, perhaps because the one before went back.
+func inLane(stopping <-chan struct{}) message.HandlerMiddleware {
+	return func(h message.HandlerFunc) message.HandlerFunc {
+		return func(msg *message.Message) ([]*message.Message, error) {
+			turn, ok := msg.Context().Value(laneKey{}).(*laneTurn)
+			if !ok {
+				return nil, errors.New("bus: the message was given no turn")
+			}
+			defer turn.end()
+			if turn.prev != nil {
+				select {
+				case <-turn.prev:
+				case <-stopping:
+				}
+			}
+			select {
+			case <-stopping:
+				return nil, middleware.ErrInterrupted
+			default:
+				return h(msg)
+			}
+		}
+	}
 }

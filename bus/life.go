@@ -112,7 +112,7 @@ func (b *Bus) subscribe(intake, runCtx context.Context) (*message.Router, []*mes
 			return nil, nil, fmt.Errorf("bus: subscribe %s: %w", s.fullName, err)
 		}
 		if s.settings.ordered {
-			in = formLanes(in)
+			in = formLanes(intake, in)
 		}
 		handlers[i] = router.AddConsumerHandler(s.fullName, "", declared{in}, func(msg *message.Message) error {
 			return s.handle(msg.Context(), msg.Payload)

@@ -67,8 +67,8 @@ func WithoutDedup() SubscribeOption {
 }
 
 // PauseOnPoison pauses the subscription instead of poisoning an event: the event
-// goes back to its place, and the subscription stands still until
-// [Bus.Resume]. For handlers that must not miss an event.
+// keeps its place, unsettled, and the subscription stands still until [Bus.Resume],
+// when the event starts afresh. For handlers that must not miss an event.
 func PauseOnPoison() SubscribeOption {
 	return subscribeOption(func(s *settings) { s.pauseOnPoison = true })
 }

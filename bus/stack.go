@@ -3,7 +3,6 @@ package bus
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -49,13 +48,12 @@ func (s *Subscription) stack(runCtx context.Context, stopping <-chan struct{}) [
 	stack := []message.HandlerMiddleware{
 		middleware.Recover,
 		enter(runCtx),
-		s.gate.Middleware(stopping),
-		middleware.Correlation(s.fullName),
 	}
 	if s.settings.ordered {
-		stack = append(stack, inLane(stopping))
+		stack = append(stack, inLane(stopping)) // outside the gate: whatever happens, a turn ends
 	}
-	stack = append(stack, s.poison(stopping), s.redelivery(stopping))
+	stack = append(stack, s.gate.Middleware(stopping), middleware.Correlation(s.fullName),
+		s.poison(stopping), s.redelivery(stopping))
 	if b.cfg.Dedup != nil && !s.settings.noDedup {
 		stack = append(stack, middleware.Dedup(middleware.DedupConfig{
 			Subscription: s.fullName,
@@ -82,7 +80,7 @@ func (s *Subscription) stack(runCtx context.Context, stopping <-chan struct{}) [
 
 func (s *Subscription) poison(stopping <-chan struct{}) message.HandlerMiddleware {
 	if s.settings.pauseOnPoison {
-		return s.pauseInstead
+		return s.pauseInstead(stopping)
 	}
 	b := s.bus
 	queue, ok := b.transport.(middleware.PoisonWriter)
@@ -125,21 +123,28 @@ func (s *Subscription) redelivery(stopping <-chan struct{}) message.HandlerMiddl
 	return middleware.Redelivery(cfg)
 }
 
-// pauseInstead takes the place of Poison for PauseOnPoison: the event goes back,
-// and the gate, which is further out, holds it and those after it.
-func (s *Subscription) pauseInstead(h message.HandlerFunc) message.HandlerFunc {
-	return func(msg *message.Message) ([]*message.Message, error) {
-		out, err := h(msg)
-		switch {
-		case err == nil || errors.Is(err, middleware.ErrInterrupted):
-			return out, err
-		case middleware.VerdictOf(err).Kind == middleware.KindDiscard:
-			s.observe(msg, Discarded, err, 0)
-			return nil, nil
+// pauseInstead takes the place of Poison for PauseOnPoison: the event keeps its
+// place, unsettled, and is handled anew after Resume.
+func (s *Subscription) pauseInstead(stopping <-chan struct{}) message.HandlerMiddleware {
+	return func(h message.HandlerFunc) message.HandlerFunc {
+		return func(msg *message.Message) ([]*message.Message, error) {
+			for {
+				out, err := h(msg)
+				switch {
+				case err == nil || errors.Is(err, middleware.ErrInterrupted):
+					return out, err
+				case middleware.VerdictOf(err).Kind == middleware.KindDiscard:
+					s.observe(msg, Discarded, err, 0)
+					return nil, nil
+				}
+				s.warn("the subscription is paused: an event can't be handled", err)
+				s.pause("event " + msg.UUID + " can't be handled: " + err.Error())
+				if err := s.gate.Wait(msg.Context(), stopping); err != nil {
+					return nil, err
+				}
+				transports.StripHeaders(msg.Metadata) // it starts afresh
+			}
 		}
-		s.warn("subscription is paused: an event can't be handled", err)
-		s.pause("event " + msg.UUID + " can't be handled: " + err.Error())
-		return nil, fmt.Errorf("%w: subscription paused: %w", middleware.ErrInterrupted, err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -62,8 +63,8 @@ func WithMetadata(ctx context.Context, md *Metadata) context.Context {
 // MetadataFrom returns the metadata of the event being handled, and false when
 // ctx does not come from a handler. Its Extensions must not be changed.
 func MetadataFrom(ctx context.Context) (Metadata, bool) {
-	md, ok := ctx.Value(metadataKey{}).(*Metadata)
-	if !ok {
+	md, _ := ctx.Value(metadataKey{}).(*Metadata)
+	if md == nil {
 		return Metadata{}, false
 	}
 	return *md, true
@@ -72,7 +73,8 @@ func MetadataFrom(ctx context.Context) (Metadata, bool) {
 // Validate reports every fault of the attributes at once, as joined
 // [*ValidationError] values: an empty id, source or type, a text that CloudEvents
 // does not allow (section "Type System" of the specification: no control
-// characters, valid Unicode), or a bad extension name.
+// characters, valid Unicode), a time that RFC 3339 can't write, or a bad
+// extension name.
 func (m *Metadata) Validate() error {
 	var faults []error
 	required := func(name, value string) {
@@ -92,18 +94,24 @@ func (m *Metadata) Validate() error {
 	for i := range attributes {
 		text(attributes[i].name, *attributes[i].field(m))
 	}
+	if year := m.Time.UTC().Year(); year < 0 || year > 9999 {
+		faults = append(faults, &ValidationError{"time", "is not in the years 0 to 9999"})
+	}
+	ofExtensions := len(faults)
 	for name, value := range m.Extensions {
 		if problem := extensionNameProblem(name); problem != "" {
 			faults = append(faults, &ValidationError{fmt.Sprintf("extension %q", name), problem})
 		}
 		text(name, value)
 	}
+	// In one order, so that one fault has one error text to count and group by.
+	slices.SortFunc(faults[ofExtensions:], func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(faults...)
 }
 
 // textProblem says why CloudEvents does not allow s as a String, or returns "".
 func textProblem(s string) string {
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if c := s[i]; c < 0x20 || c >= 0x7f {
 			return textProblemSlow(s)
 		}

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"context"
 	"slices"
 	"sync"
 
@@ -64,24 +65,33 @@ func (g *Gate) blocked() <-chan struct{} {
 	return g.opened
 }
 
+// Wait returns when the gate is open. When stopping is closed or ctx ends before
+// that, it returns [ErrInterrupted].
+func (g *Gate) Wait(ctx context.Context, stopping <-chan struct{}) error {
+	for {
+		opened := g.blocked()
+		if opened == nil {
+			return nil
+		}
+		select {
+		case <-opened: // and perhaps shut again since
+		case <-stopping:
+			return ErrInterrupted
+		case <-ctx.Done():
+			return ErrInterrupted
+		}
+	}
+}
+
 // Middleware holds messages back while the gate is shut. When stopping is closed,
 // or a message's context ends, they go back with [ErrInterrupted].
 func (g *Gate) Middleware(stopping <-chan struct{}) message.HandlerMiddleware {
 	return func(h message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
-			for {
-				opened := g.blocked()
-				if opened == nil {
-					return h(msg)
-				}
-				select {
-				case <-opened:
-				case <-stopping:
-					return nil, ErrInterrupted
-				case <-msg.Context().Done():
-					return nil, ErrInterrupted
-				}
+			if err := g.Wait(msg.Context(), stopping); err != nil {
+				return nil, err
 			}
+			return h(msg)
 		}
 	}
 }
