@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 
+	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -95,6 +96,9 @@ func (b *Bus) Subscription(name string, opts ...SubscribeOption) *Subscription {
 		opt.apply(&s.settings)
 	}
 	s.settings.retry = s.settings.retry.withDefaults()
+	if s.settings.ephemeral {
+		s.fullName += "." + events.NewID() // each replica has its own
+	}
 
 	b.mu.Lock()
 	defer b.mu.Unlock()

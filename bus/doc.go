@@ -1,0 +1,47 @@
+// Package bus publishes typed events and delivers them to typed handlers.
+//
+//	transport, err := transports.Open(ctx, "memory://")
+//	b, err := bus.New(transport, bus.Config{Source: "shop"})
+//	bus.Subscribe(b, "send-welcome-email", handler) // func(context.Context, events.CustomerCreated) error
+//	err = b.Start(ctx)                               // returns when the subscription exists
+//	err = b.Publish(ctx, events.CustomerCreated{CustomerID: 42, Email: "ada@example.com"})
+//	err = b.Shutdown(ctx)
+//
+// # An event's way
+//
+//	Publish ─► validate, encode ─► publish middleware ─► transport
+//	                                                        │ one queue for each subscription
+//	handler ◄─ decode, validate ◄─ middleware ◄─ Watermill router
+//
+// Publish returns nil when the transport has stored the event for every
+// subscription. The middleware of package middleware surrounds each handler, in
+// the order that is documented there.
+//
+// # What a handler's error means
+//
+// nil acknowledges the event. [Permanent] sends it to the poison queue at once;
+// [RetryAfter] lets it come back after a time; [Discard] drops it; any other error,
+// and a panic, follows the [RetryPolicy]: a few quick attempts in place, then
+// redeliveries with growing delays that the transport keeps, then the poison queue.
+// An event that can't be decoded, or is not valid, is poisoned at once.
+//
+// Poisoned events are listed with [Bus.Poisoned] and put back with [Bus.Redrive].
+//
+// # How often
+//
+// An event is delivered at least once: a crash between a handler's success and the
+// acknowledgement leads to another delivery. A deduplication store, Config.Dedup,
+// keeps that from the handler as far as its memory reaches.
+//
+// # Order
+//
+// Without [Ordered] the order is best effort. With it, the events of one partition
+// key are handled one after the other, in the order of their publishing.
+//
+// # Life
+//
+// [Bus.Start] returns when every subscription exists; [Bus.Shutdown] stops the
+// intake, lets handlers in flight finish, interrupts those that take too long, and
+// leaves what was not finished at the transport, uncounted. [Bus.Run] is both. The
+// transport belongs to the caller, who closes it afterwards.
+package bus
