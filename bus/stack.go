@@ -22,6 +22,10 @@ const (
 	// (https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout).
 	inPlaceLimit = 15 * time.Minute
 
+	// lastResortDelay is how long an event is held that the middleware itself could
+	// not deal with, before it goes back and comes again.
+	lastResortDelay = 5 * time.Second
+
 	// orderedLookahead is how many events per slot an ordered subscription takes
 	// in, so that those waiting behind their key leave room for other keys.
 	orderedLookahead = 16
@@ -46,7 +50,7 @@ func (s settings) inFlight() int {
 func (s *Subscription) stack(runCtx context.Context, stopping <-chan struct{}) []message.HandlerMiddleware {
 	b := s.bus
 	stack := []message.HandlerMiddleware{
-		middleware.Recover,
+		s.lastResort(stopping),
 		enter(runCtx),
 	}
 	if s.settings.ordered {
@@ -76,6 +80,29 @@ func (s *Subscription) stack(runCtx context.Context, stopping <-chan struct{}) [
 	}
 	stack = append(stack, middleware.Recover)
 	return append(stack, s.settings.middleware...)
+}
+
+// lastResort catches what should not happen: a panic in the middleware itself, in
+// OnDelivery or in a store. The event goes back, and since it would come again at
+// once, it is held for a while before.
+func (s *Subscription) lastResort(stopping <-chan struct{}) message.HandlerMiddleware {
+	return func(h message.HandlerFunc) message.HandlerFunc {
+		h = middleware.Recover(h)
+		return func(msg *message.Message) ([]*message.Message, error) {
+			out, err := h(msg)
+			if err == nil || errors.Is(err, middleware.ErrInterrupted) {
+				return out, err
+			}
+			s.warn("the event could not be dealt with and goes back", err)
+			timer := time.NewTimer(lastResortDelay)
+			defer timer.Stop()
+			select {
+			case <-timer.C:
+			case <-stopping:
+			}
+			return nil, err
+		}
+	}
 }
 
 func (s *Subscription) poison(stopping <-chan struct{}) message.HandlerMiddleware {

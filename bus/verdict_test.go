@@ -363,3 +363,30 @@ func TestUsersMiddlewareSeesEachAttempt(t *testing.T) {
 		checkAll(t, "calls", calls.get(), []string{"outer", "inner", "handler", "outer", "inner", "handler"})
 	})
 }
+
+// It would come again at once, and again.
+func TestEventIsHeldWhenTheMiddlewareItselfPanics(t *testing.T) {
+	virtual(t, func(t *testing.T) {
+		transport := newBroker(t, memory.Config{}).Connect()
+		defer transport.Close()
+		var calls notes[bus.Outcome]
+		b := newBus(t, transport, bus.Config{Source: "shop", OnDelivery: func(d bus.Delivery) {
+			calls.add(d.Outcome)
+			panic("counter is broken")
+		}})
+		bus.Subscribe(b, "a", func(context.Context, placed) error { return bus.Permanent(errors.New("no")) })
+		if err := b.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Publish(t.Context(), placed{}); err != nil {
+			t.Fatal(err)
+		}
+		pass(14 * time.Second)
+		check(t, "calls", len(calls.get()), 3)
+		start := time.Now()
+		if err := b.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		check(t, "time that the shutdown took", time.Since(start), 0)
+	})
+}
