@@ -42,8 +42,7 @@ func formLanes(intake context.Context, in <-chan *message.Message) <-chan *messa
 			msg.SetContext(context.WithValue(msg.Context(), laneKey{}, turn))
 			select {
 			case out <- msg:
-			case <-intake.Done():
-				turn.end()
+			case <-intake.Done(): // so do those behind it, whose turn never comes
 				msg.Nack()
 			}
 		}

@@ -72,11 +72,16 @@ func TestPauseOnPoisonStandsStillUntilResume(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		var mended atomic.Bool
 		var calls notes[string]
-		bus.Subscribe(s.Bus, "o", failing(&calls, 2, mended.Load), bus.Ordered(), bus.PauseOnPoison(), bus.Retry(exact(1)))
+		bus.Subscribe(s.Bus, "o", failing(&calls, 2, mended.Load), bus.Ordered(), bus.PauseOnPoison(), bus.Retry(exact(1, time.Second)))
 		s.start()
 		s.publish(placed{1, "a"}, placed{2, "a"}, placed{3, "a"})
 		pass(time.Hour)
-		checkAll(t, "calls", calls.get(), []string{"a1", "a2"})
+		checkAll(t, "calls", calls.get(), []string{"a1", "a2", "a2"})
+		if err := s.Resume("o"); err != nil { // too early: it fails afresh, with all its retries
+			t.Fatal(err)
+		}
+		pass(time.Hour)
+		checkAll(t, "calls", calls.get(), []string{"a1", "a2", "a2", "a2", "a2"})
 		check(t, "poisoned", len(s.poisoned("o")), 0)
 		reasons, _ := s.PauseReasons("o")
 		check(t, "reasons", len(reasons), 1)
@@ -85,7 +90,7 @@ func TestPauseOnPoisonStandsStillUntilResume(t *testing.T) {
 			t.Fatal(err)
 		}
 		settle()
-		checkAll(t, "calls", calls.get(), []string{"a1", "a2", "a2", "a3"})
+		checkAll(t, "calls", calls.get(), []string{"a1", "a2", "a2", "a2", "a2", "a2", "a3"})
 	})
 }
 

@@ -359,6 +359,15 @@ func TestBatchOnATransportWithoutBatchesSaysWhichEventsFailed(t *testing.T) {
 		checkAll(t, "indexes of what failed", indexes, []int{2, 4})
 		check(t, "is ErrTooLarge", errors.Is(err, transports.ErrTooLarge), true)
 
+		if err := transport.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.PublishAll(t.Context(), placed{}, paid{}, paid{}); !errors.As(err, &partial) {
+			t.Fatalf("error is %v, want a PublishError", err)
+		}
+		check(t, "failures", len(partial.Failures), 3)
+		check(t, "index of the last", partial.Failures[2].Index, 2)
+
 		err = b.Publish(t.Context(), placed{}, bus.WithDelay(time.Second))
 		check(t, "delay is unsupported", errors.Is(err, transports.ErrUnsupported), true)
 	})
