@@ -210,8 +210,9 @@ func outgoing(ctx context.Context, md *events.Metadata, data []byte) (transports
 	if err := md.Validate(); err != nil {
 		return transports.Outgoing{}, err
 	}
-	msg := message.NewMessage(md.ID, data)
-	msg.Metadata = md.Encode()
+	// Not NewMessage: a message on its way out is never acknowledged, so it needs
+	// no channels for that.
+	msg := &message.Message{UUID: md.ID, Metadata: md.Encode(), Payload: data}
 	msg.SetContext(ctx)
 	return transports.Outgoing{Topic: md.Type, Message: msg}, nil
 }

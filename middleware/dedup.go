@@ -101,6 +101,10 @@ const (
 // that meets a live claim is not acknowledged, since it may be the only one left
 // in the end; it waits a little and then comes back later. An event without an id
 // is not deduplicated.
+//
+// An event whose handler returns messages, for the router to publish, is not
+// marked: that can still fail, and the event would be taken for a duplicate when
+// it comes back. Publish in the handler instead.
 func Dedup(cfg DedupConfig) message.HandlerMiddleware {
 	return func(h message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) (out []*message.Message, err error) {
@@ -124,11 +128,11 @@ func Dedup(cfg DedupConfig) message.HandlerMiddleware {
 				cfg.settle(msg, key, claim.Token, handled)
 			}()
 			if lease := cfg.Store.Lease(); lease > 0 {
-				stop := cfg.keepAlive(msg, key, claim.Token, lease)
-				defer stop()
+				out, err = cfg.keepAlive(h, msg, key, claim.Token, lease)
+			} else {
+				out, err = call(h, msg)
 			}
-			out, err = h(msg)
-			handled = err == nil
+			handled = err == nil && len(out) == 0
 			return out, err
 		}
 	}
@@ -160,10 +164,10 @@ func (c DedupConfig) claim(msg *message.Message, key DedupKey) (Claim, error) {
 // settle ends a claim. Its context is not that of the message: an event that was
 // handled while the shutdown began is marked all the same.
 func (c DedupConfig) settle(msg *message.Message, key DedupKey, token uint64, handled bool) {
-	ctx := msg.Context()
+	ctx := context.WithoutCancel(msg.Context())
 	if c.Store.Lease() > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), markTimeout)
+		ctx, cancel = context.WithTimeout(ctx, markTimeout)
 		defer cancel()
 	}
 	end := c.Store.Release
@@ -175,36 +179,63 @@ func (c DedupConfig) settle(msg *message.Message, key DedupKey, token uint64, ha
 	}
 }
 
-// keepAlive renews a claim until stop is called, and cancels the message's
-// context when the claim is lost, since another copy may be handled then.
-func (c DedupConfig) keepAlive(msg *message.Message, key DedupKey, token uint64, lease time.Duration) (stop func()) {
+// keepAlive calls h and renews the claim for as long as it runs, also beyond the
+// end of the message's context. When the claim is lost, another copy may be handled
+// somewhere else: the handler's context ends, and its failure is no failure of the
+// event, which comes back later.
+func (c DedupConfig) keepAlive(h message.HandlerFunc, msg *message.Message, key DedupKey, token uint64, lease time.Duration) (out []*message.Message, err error) {
 	outer := msg.Context()
 	ctx, cancel := context.WithCancelCause(outer)
-	msg.SetContext(ctx)
+	beat, stop := context.WithCancel(context.WithoutCancel(outer))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		ticker := time.NewTicker(lease / 3)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-			}
-			if err := c.Store.Renew(ctx, key, token); err != nil && ctx.Err() == nil {
-				c.report(fmt.Errorf("renew claim of event %s: %w", key.Event.ID, err))
-				if errors.Is(err, ErrClaimLost) {
-					cancel(err)
-					return
-				}
-			}
-		}
+		cancel(c.renew(beat, key, token, lease))
 	}()
-	return func() {
-		cancel(nil)
+	defer func() { // also when the handler panics or ends its goroutine
+		stop()
 		<-done
 		msg.SetContext(outer)
+		if lost := context.Cause(ctx); err != nil && errors.Is(lost, ErrClaimLost) {
+			out, err = nil, Defer(busyDefer, fmt.Errorf("%w: %w", lost, err))
+		}
+	}()
+	msg.SetContext(ctx)
+	return h(msg)
+}
+
+// renew renews a claim until ctx ends. It returns an [ErrClaimLost] when the store
+// says so, or when the lease has run out because the store could not be reached.
+func (c DedupConfig) renew(ctx context.Context, key DedupKey, token uint64, lease time.Duration) error {
+	every := max(lease/3, time.Millisecond)
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	renewed := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		asked := time.Now()
+		limited, cancel := context.WithTimeout(ctx, every)
+		err := c.Store.Renew(limited, key, token)
+		cancel()
+		if err == nil {
+			renewed = asked
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		err = fmt.Errorf("renew claim of event %s: %w", key.Event.ID, err)
+		c.report(err)
+		switch {
+		case errors.Is(err, ErrClaimLost):
+			return err
+		case time.Since(renewed)+every/2 > lease: // give or take a late tick
+			return fmt.Errorf("%w: %w", ErrClaimLost, err)
+		}
 	}
 }
 

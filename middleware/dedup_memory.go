@@ -2,7 +2,6 @@ package middleware
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -49,8 +48,7 @@ var _ DedupStore = (*MemoryDedup)(nil)
 // setting.
 func NewMemoryDedup(cfg MemoryDedupConfig) (*MemoryDedup, error) {
 	if cfg.Size < 0 || cfg.Retention < 0 {
-		return nil, errors.Join(errors.New("memory dedup: settings must not be negative"),
-			fmt.Errorf("size is %d, retention is %v", cfg.Size, cfg.Retention))
+		return nil, fmt.Errorf("memory dedup: size is %d and retention is %v; neither may be negative", cfg.Size, cfg.Retention)
 	}
 	if cfg.Size == 0 {
 		cfg.Size = 100_000

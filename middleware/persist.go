@@ -14,6 +14,7 @@ const (
 	persistTimeout  = 30 * time.Second // for one write; a broker that takes longer is as good as down
 	persistMinDelay = 100 * time.Millisecond
 	persistMaxDelay = 30 * time.Second
+	persistGoneWait = time.Second // where the name is merely wrong, the message comes straight back
 )
 
 // persist writes a message to where it is to wait, a poison queue or a delay,
@@ -36,6 +37,7 @@ func persist(msg *message.Message, stopping <-chan struct{}, onError func(error)
 			onError(err)
 		}
 		if errors.Is(err, transports.ErrNoSubscription) {
+			pause(msg, persistGoneWait, stopping)
 			return interruption(err)
 		}
 		if !pause(msg, delay, stopping) {

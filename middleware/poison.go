@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -60,22 +61,31 @@ type PoisonConfig struct {
 // Poison puts a message whose handling has failed for good into the poison queue
 // of its subscription, with what is known of the failure. The message counts as
 // handled once that is stored, and not before. What was interrupted has not
-// failed: its error is passed on, and the router nacks it.
+// failed: its error is passed on, and the router nacks it. What is deferred has
+// not failed either: without a [Redelivery] inside, which would requeue it, it
+// waits in place and then goes back.
 func Poison(cfg PoisonConfig) message.HandlerMiddleware {
 	return func(h message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
-			out, err := h(msg)
-			switch {
+			attempts := transports.Attempts(msg)
+			out, err := call(h, msg)
+			switch verdict := VerdictOf(err); {
 			case err == nil:
 				return out, nil
 			case interrupted(msg, err):
 				return nil, interruption(err)
-			case VerdictOf(err).Kind == KindDiscard:
+			case verdict.Kind == KindDiscard:
 				if cfg.OnDiscard != nil {
 					cfg.OnDiscard(msg, err)
 				}
 				return nil, nil
+			case verdict.Kind == KindDefer: // there is no Redelivery further in
+				pause(msg, verdict.Delay, cfg.Stopping)
+				return nil, interruption(err)
 			default:
+				if transports.Attempts(msg) == attempts {
+					countFailure(msg, err) // no Retry or Redelivery inside has done so
+				}
 				return nil, cfg.poison(msg, err)
 			}
 		}
@@ -115,7 +125,7 @@ func (c PoisonConfig) describe(msg *message.Message, cause error) transports.Poi
 	seen := transports.ReadPoisoned(msg)
 	p := transports.Poisoned{
 		Message:      stored,
-		Reason:       truncate(cause.Error(), maxReason),
+		Reason:       truncate(fmt.Sprint(cause), maxReason), // which survives a nil pointer of a handler's error type
 		ErrorType:    errorType(cause),
 		Attempts:     seen.Attempts,
 		FirstFailure: seen.FirstFailure,
@@ -128,8 +138,7 @@ func (c PoisonConfig) describe(msg *message.Message, cause error) transports.Poi
 	if p.FirstFailure.IsZero() {
 		p.FirstFailure = p.LastFailure
 	}
-	var panicked *PanicError
-	if errors.As(cause, &panicked) {
+	if panicked, ok := errors.AsType[*PanicError](cause); ok {
 		p.Stack = truncate(string(panicked.Stack), maxStack)
 	}
 	transports.WritePoisoned(p)
@@ -158,8 +167,13 @@ func errorType(err error) string {
 
 // truncate cuts s to at most n bytes of valid UTF-8.
 func truncate(s string, n int) string {
-	if len(s) > n {
-		s = s[:n-len("…")] + "…"
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) <= n {
+		return s
 	}
-	return strings.ToValidUTF8(s, "\uFFFD")
+	cut := n - len("…")
+	for !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "…"
 }

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 
@@ -22,7 +23,8 @@ func (e *PanicError) Unwrap() error {
 }
 
 // Recover turns a panic of the handler into a [*PanicError], which is then an
-// error as any other: the retry policy applies. A handler that ends its goroutine
+// error as any other: the retry policy applies. So does one of the error that the
+// handler returned, when it is a nil pointer. A handler that ends its goroutine
 // by runtime.Goexit, as testing.T.FailNow does, leaves no error to return; its
 // message is nacked, since the router would never settle it.
 func Recover(h message.HandlerFunc) message.HandlerFunc {
@@ -32,13 +34,19 @@ func Recover(h message.HandlerFunc) message.HandlerFunc {
 			if returned {
 				return
 			}
-			if value := recover(); value != nil {
-				out, err = nil, &PanicError{Value: value, Stack: debug.Stack()}
-				return
+			value := recover()
+			out, err = nil, &PanicError{Value: value, Stack: debug.Stack()}
+			if value == nil { // Goexit; or panic(nil) under GODEBUG=panicnil=1, and then err matters
+				msg.Nack()
 			}
-			msg.Nack()
 		}()
 		out, err = h(msg)
+		if err != nil {
+			// A nil pointer in err, of the handler's error type, panics when it is
+			// asked anything. Better here than in the middleware further out.
+			_ = err.Error()
+			_ = errors.Is(err, ErrInterrupted)
+		}
 		returned = true
 		return out, err
 	}

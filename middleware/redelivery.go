@@ -57,7 +57,7 @@ func Redelivery(cfg RedeliveryConfig) message.HandlerMiddleware {
 			var waited time.Duration
 			for {
 				attempts := transports.Attempts(msg)
-				out, err := h(msg)
+				out, err := call(h, msg)
 				if err == nil {
 					return out, nil
 				}
@@ -69,14 +69,14 @@ func Redelivery(cfg RedeliveryConfig) message.HandlerMiddleware {
 				}
 				delay, counted, again := cfg.plan(msg, err)
 				if !again {
-					return nil, err
+					return nil, usedUp(err)
 				}
 				if cfg.Requeuer != nil {
 					return nil, cfg.requeue(msg, err, delay, counted)
 				}
 				waited += delay
 				if cfg.InPlaceLimit > 0 && waited > cfg.InPlaceLimit {
-					return nil, err
+					return nil, usedUp(err)
 				}
 				cfg.announce(msg, err, delay, counted)
 				if !pause(msg, delay, cfg.Stopping) {
@@ -96,26 +96,38 @@ func (c RedeliveryConfig) plan(msg *message.Message, err error) (delay time.Dura
 	case KindPermanent, KindDiscard:
 		return 0, false, false
 	case KindDefer:
-		since := msg.Metadata[transports.HeaderDeferredSince]
+		since, err := time.Parse(time.RFC3339, msg.Metadata[transports.HeaderDeferredSince])
 		now := time.Now()
-		if since == "" {
-			msg.Metadata[transports.HeaderDeferredSince] = now.UTC().Format(time.RFC3339)
-		} else if t, err := time.Parse(time.RFC3339, since); err == nil && now.Sub(t) > maxDeferral {
+		if err != nil || since.After(now) { // the first time; or a stranger's nonsense, which must not defer for ever
+			setHeader(msg, transports.HeaderDeferredSince, now.UTC().Format(time.RFC3339))
+		} else if now.Sub(since) > maxDeferral {
 			return 0, false, false
 		}
 		return verdict.Delay, false, true
 	}
-	n, _ := strconv.Atoi(msg.Metadata[transports.HeaderRedeliveries]) // 0 when there is none
-	if n < 0 || n >= len(c.Delays) {
+	n, parseErr := strconv.Atoi(msg.Metadata[transports.HeaderRedeliveries])
+	if parseErr != nil || n < 0 { // none yet; or nonsense
+		n = 0
+	}
+	if n >= len(c.Delays) {
 		return 0, false, false
 	}
 	delay = c.Delays[n]
 	if verdict.Kind == KindAfter {
 		delay = verdict.Delay
 	}
-	msg.Metadata[transports.HeaderRedeliveries] = strconv.Itoa(n + 1)
+	setHeader(msg, transports.HeaderRedeliveries, strconv.Itoa(n+1))
 	delete(msg.Metadata, transports.HeaderDeferredSince)
 	return delay, true, true
+}
+
+// usedUp returns the error of a message that does not come back. A deferral is
+// permanent now: [Poison] would put it off again.
+func usedUp(err error) error {
+	if VerdictOf(err).Kind == KindDefer {
+		return Permanent(err)
+	}
+	return err
 }
 
 // requeue hands the message to the transport. Afterwards this delivery of it is

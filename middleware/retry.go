@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -17,12 +18,12 @@ import (
 // RetryConfig configures [Retry].
 type RetryConfig struct {
 	// Attempts is the most calls of the handler in one delivery, the first one
-	// included. 0 means 3; 1 means no retry.
+	// included. 0 or less means 3; 1 means no retry.
 	Attempts int
 
 	// MinDelay and MaxDelay bound the back-off before a retry: it is a random
 	// time between zero and MinDelay, doubled for each further retry up to
-	// MaxDelay ("full jitter"). 0 means 20 ms and 1 s.
+	// MaxDelay ("full jitter"). 0 or less means 20 ms and 1 s.
 	MinDelay, MaxDelay time.Duration
 
 	// OnRetry, if set, is called before each back-off with the error and the
@@ -31,13 +32,13 @@ type RetryConfig struct {
 }
 
 func (c RetryConfig) withDefaults() RetryConfig {
-	if c.Attempts == 0 {
+	if c.Attempts <= 0 {
 		c.Attempts = 3
 	}
-	if c.MinDelay == 0 {
+	if c.MinDelay <= 0 {
 		c.MinDelay = 20 * time.Millisecond
 	}
-	if c.MaxDelay == 0 {
+	if c.MaxDelay <= 0 {
 		c.MaxDelay = max(time.Second, c.MinDelay)
 	}
 	return c
@@ -45,11 +46,11 @@ func (c RetryConfig) withDefaults() RetryConfig {
 
 // delay returns the back-off before the nth retry, n from 1.
 func (c RetryConfig) delay(n int) time.Duration {
-	bound := c.MinDelay
-	for ; n > 1 && bound < c.MaxDelay; n-- {
-		bound *= 2
+	bound := c.MaxDelay
+	if doublings := n - 1; c.MinDelay <= c.MaxDelay>>doublings {
+		bound = c.MinDelay << doublings
 	}
-	return rand.N(min(bound, c.MaxDelay) + 1)
+	return rand.N(bound)
 }
 
 // Retry calls a handler again, in place, when it fails. It is for short trouble:
@@ -62,14 +63,16 @@ func Retry(cfg RetryConfig) message.HandlerMiddleware {
 	cfg = cfg.withDefaults()
 	policy := retrypolicy.NewBuilder[any]().
 		WithMaxAttempts(cfg.Attempts).
-		AbortIf(func(_ any, err error) bool { return err != nil && VerdictOf(err).Kind != KindRetry }).
+		AbortIf(func(_ any, err error) bool {
+			return VerdictOf(err).Kind != KindRetry || errors.Is(err, ErrInterrupted)
+		}).
 		WithDelayFunc(func(exec failsafe.ExecutionAttempt[any]) time.Duration { return cfg.delay(exec.Attempts()) }).
 		Build()
 	executor := failsafe.With(policy)
 
 	return func(h message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
-			out, err := h(msg)
+			out, err := call(h, msg)
 			if err == nil {
 				return out, nil
 			}
@@ -86,12 +89,13 @@ func Retry(cfg RetryConfig) message.HandlerMiddleware {
 			_ = executor.WithContext(base).RunWithExecution(func(exec failsafe.Execution[any]) error { // err is the handler's own error
 				if !first {
 					msg.SetContext(nextAttempt(base, msg))
-					if out, err = h(msg); err != nil {
+					if out, err = call(h, msg); err != nil {
 						countFailure(msg, err)
 					}
 				}
 				first = false
-				if err != nil && cfg.OnRetry != nil && exec.Attempts() < cfg.Attempts && VerdictOf(err).Kind == KindRetry {
+				if err != nil && cfg.OnRetry != nil && exec.Attempts() < cfg.Attempts &&
+					VerdictOf(err).Kind == KindRetry && !interrupted(msg, err) {
 					cfg.OnRetry(msg, err, transports.Attempts(msg))
 				}
 				return err
@@ -106,13 +110,22 @@ func Retry(cfg RetryConfig) message.HandlerMiddleware {
 
 // countFailure notes a failed call in the message's metadata.
 func countFailure(msg *message.Message, err error) {
-	if VerdictOf(err).Kind == KindDefer || interrupted(msg, err) {
+	if deferred(err) || interrupted(msg, err) {
 		return // the handler has not tried
 	}
-	msg.Metadata[transports.HeaderAttempts] = strconv.Itoa(transports.Attempts(msg) + 1)
-	if msg.Metadata[transports.HeaderFirstFailure] == "" {
-		msg.Metadata[transports.HeaderFirstFailure] = time.Now().UTC().Format(time.RFC3339Nano)
+	setHeader(msg, transports.HeaderAttempts, strconv.Itoa(transports.Attempts(msg)+1))
+	if _, err := time.Parse(time.RFC3339Nano, msg.Metadata[transports.HeaderFirstFailure]); err != nil {
+		setHeader(msg, transports.HeaderFirstFailure, time.Now().UTC().Format(time.RFC3339Nano))
 	}
+}
+
+// setHeader writes to the metadata of a message, which a foreign transport may
+// have left nil.
+func setHeader(msg *message.Message, key, value string) {
+	if msg.Metadata == nil {
+		msg.Metadata = make(message.Metadata)
+	}
+	msg.Metadata[key] = value
 }
 
 // nextAttempt returns base with the attempt's number in its metadata, if it has

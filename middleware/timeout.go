@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -39,7 +40,7 @@ func Timeout(d time.Duration) message.HandlerMiddleware {
 			msg.SetContext(ctx)
 
 			out, err := h(msg)
-			if err != nil && outer.Err() == nil && context.Cause(ctx) == error(cause) {
+			if err != nil && outer.Err() == nil && errors.Is(context.Cause(ctx), cause) {
 				return nil, &TimeoutError{After: d, Err: err}
 			}
 			return out, err

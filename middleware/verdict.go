@@ -64,11 +64,21 @@ func Defer(d time.Duration, err error) error {
 // VerdictOf returns the outermost verdict in err's tree, KindRetry when there is
 // none.
 func VerdictOf(err error) Verdict {
-	var v *verdictError
-	if errors.As(err, &v) {
+	if v, ok := errors.AsType[*verdictError](err); ok {
 		return v.verdict
 	}
 	return Verdict{Kind: KindRetry}
+}
+
+// deferred reports whether err is a deferral, also one that was made permanent.
+func deferred(err error) bool {
+	for {
+		v, ok := errors.AsType[*verdictError](err)
+		if !ok || v.verdict.Kind == KindDefer {
+			return ok
+		}
+		err = v.err
+	}
 }
 
 // ErrInterrupted is the error of a delivery that was ended from outside, by a
@@ -83,10 +93,18 @@ func interrupted(msg *message.Message, err error) bool {
 	return errors.Is(err, ErrInterrupted) || msg.Context().Err() != nil
 }
 
+// call calls h and gives the message its context back: middleware further in may
+// have left its own there, long ended, as Watermill's Timeout does, and that must
+// not be taken for an interruption.
+func call(h message.HandlerFunc, msg *message.Message) ([]*message.Message, error) {
+	defer msg.SetContext(msg.Context())
+	return h(msg)
+}
+
 // interruption makes err one that says that the delivery was interrupted.
 func interruption(err error) error {
-	if err == nil || errors.Is(err, ErrInterrupted) {
-		return ErrInterrupted
+	if errors.Is(err, ErrInterrupted) {
+		return err
 	}
 	return fmt.Errorf("%w: %w", ErrInterrupted, err)
 }

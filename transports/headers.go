@@ -47,11 +47,14 @@ func Topic(msg *message.Message) string {
 // SetTopic makes [Topic] return topic. Transports call it on each message that
 // they deliver; it writes nothing when the message's type is its topic.
 func SetTopic(msg *message.Message, topic string) {
-	if msg.Metadata[typeKey] != topic {
-		msg.Metadata[HeaderTopic] = topic
-	} else {
+	if msg.Metadata[typeKey] == topic {
 		delete(msg.Metadata, HeaderTopic)
+		return
 	}
+	if msg.Metadata == nil {
+		msg.Metadata = make(message.Metadata)
+	}
+	msg.Metadata[HeaderTopic] = topic
 }
 
 // EventKey identifies an event: CloudEvents 1.0 asks that source and id together
@@ -83,12 +86,15 @@ type Poisoned struct {
 // Key identifies the event for requeue and discard.
 func (p Poisoned) Key() EventKey { return KeyOf(p.Message) }
 
-// WritePoisoned writes the failure into the headers of p.Message.
+// WritePoisoned writes the failure into the headers of p.Message, in place of an
+// earlier one.
 func WritePoisoned(p Poisoned) {
 	set := func(key, value string) {
-		if value != "" {
-			p.Message.Metadata[key] = value
+		if value == "" {
+			delete(p.Message.Metadata, key)
+			return
 		}
+		p.Message.Metadata[key] = value
 	}
 	set(HeaderPoisonReason, p.Reason)
 	set(HeaderPoisonErrorType, p.ErrorType)
@@ -128,11 +134,11 @@ func Attempts(msg *message.Message) int {
 	if !ok {
 		return 0
 	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 0 {
+	n, err := strconv.ParseUint(s, 10, 30) // with room to count on, on 32 bits too
+	if err != nil {
 		return 0
 	}
-	return n
+	return int(n)
 }
 
 // StripHeaders removes the library's own headers from a message's metadata, the

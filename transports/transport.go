@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 )
@@ -74,6 +75,9 @@ func (s Subscription) Validate() error {
 	var faults []error
 	if s.Name == "" {
 		faults = append(faults, errors.New("subscription name is empty"))
+	}
+	if !utf8.ValidString(s.Name) {
+		faults = append(faults, fmt.Errorf("subscription name %q is not valid UTF-8", s.Name))
 	}
 	if i := firstControl(s.Name); i >= 0 {
 		faults = append(faults, fmt.Errorf("subscription name %q has a control character at byte %d", s.Name, i))

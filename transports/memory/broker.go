@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -75,9 +76,7 @@ func (r *record) message() *message.Message {
 // writes to it.
 func cloneMetadata(md map[string]string) map[string]string {
 	out := make(map[string]string, len(md)+1)
-	for k, v := range md {
-		out[k] = v
-	}
+	maps.Copy(out, md)
 	return out
 }
 
@@ -95,15 +94,17 @@ func (b *Broker) publish(ctx context.Context, closed <-chan struct{}, from *queu
 		b.mu.Unlock()
 		return r.err
 	}
-	if full := firstFull(r.queues); full != nil && from == nil {
-		w := &waiter{rec: rec, delay: out.Delay, targets: r.queues, admitted: make(chan struct{})}
-		w.waitIn(full)
-		b.mu.Unlock()
-		return b.await(ctx, closed, w)
+	if from == nil {
+		if full := bottleneck(r.queues, nil); full != nil {
+			w := &waiter{rec: rec, delay: out.Delay, targets: r.queues, admitted: make(chan struct{})}
+			w.waitIn(full)
+			b.mu.Unlock()
+			return b.await(ctx, closed, w)
+		}
 	}
 	for _, q := range r.queues {
-		if from != nil && q.full() {
-			from.holdFor(q)
+		if from != nil {
+			from.spill(q)
 		}
 		q.add(rec, out.Delay)
 	}
@@ -152,15 +153,6 @@ func (b *Broker) route(topic string) route {
 	return r
 }
 
-func firstFull(queues []*queue) *queue {
-	for _, q := range queues {
-		if q.full() {
-			return q
-		}
-	}
-	return nil
-}
-
 // declare returns the queue of a subscription, made or extended as need be.
 // Called with mu held.
 func (b *Broker) declare(name string, topics []string) *queue {
@@ -186,6 +178,26 @@ func (b *Broker) remove(q *queue) {
 	b.order = slices.DeleteFunc(b.order, func(o *queue) bool { return o == q })
 	clear(b.routes)
 	q.remove()
+	for _, o := range b.order {
+		o.debts = slices.DeleteFunc(o.debts, func(d *queue) bool { return d == q })
+		for _, w := range slices.Clone(o.waiters) {
+			if w.bottleneck() != o { // it waited there for the sake of q
+				w.withdraw()
+				w.admit()
+			}
+		}
+	}
+}
+
+// stopTimers lets the broker be collected before all that is delayed is due.
+func (b *Broker) stopTimers() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, q := range b.order {
+		if q.timer != nil {
+			q.timer.Stop()
+		}
+	}
 }
 
 // find returns the queue of a subscription. Called with mu held.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/gotidings/tidings/transports"
@@ -69,16 +71,23 @@ func open(_ context.Context, u *url.URL) (transports.Transport, error) {
 		"max_message_bytes": &cfg.MaxMessageBytes,
 		"poison_size":       &cfg.PoisonSize,
 	}
-	for name, values := range query {
+	var faults []error
+	for _, name := range slices.Sorted(maps.Keys(query)) {
 		field, ok := fields[name]
 		if !ok {
-			return nil, fmt.Errorf("unknown parameter %q; known are queue_size, max_message_bytes and poison_size", name)
+			faults = append(faults, fmt.Errorf("unknown parameter %q; known are queue_size, max_message_bytes and poison_size", name))
+			continue
 		}
-		n, err := strconv.Atoi(values[len(values)-1])
+		value := query.Get(name)
+		n, err := strconv.Atoi(value)
 		if err != nil || n < 1 {
-			return nil, fmt.Errorf("parameter %s is %q; it takes a whole number of at least 1", name, values[len(values)-1])
+			faults = append(faults, fmt.Errorf("parameter %s is %q; it takes a whole number of at least 1", name, value))
+			continue
 		}
 		*field = n
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
 	}
 	return New(cfg)
 }

@@ -17,13 +17,14 @@ import (
 //	                  │
 //	                  └─► settle, a goroutine for each message in flight
 type consumer struct {
-	queue *queue
-	limit int // most in flight
-	out   chan *message.Message
+	queue   *queue
+	limit   int  // most in flight
+	ordered bool // takes nothing while another consumer was here first
+	out     chan *message.Message
 
-	intake     context.Context    // ends when no more is to be delivered
+	intake     context.Context    //nolint:containedctx // the consumer's life, not a call's: ends when no more is to be delivered
 	stopIntake context.CancelFunc // safe under Broker.mu: it runs nothing of ours
-	delivery   context.Context    // of the messages; ends with the transport
+	delivery   context.Context    //nolint:containedctx // what its messages carry; ends with the transport
 
 	wakeup   chan struct{} // one token: there may be something to deliver
 	inFlight int           // guarded by Broker.mu
@@ -47,11 +48,11 @@ func (c *consumer) wakeUp() {
 	}
 }
 
-// run delivers until intake ends, waits until what is in flight is settled, and
-// closes the channel.
-func (c *consumer) run(onEnd func()) {
-	defer onEnd()
+// run delivers until intake ends, waits until what is in flight is settled,
+// leaves the queue, and closes the channel.
+func (c *consumer) run() {
 	defer close(c.out)
+	defer c.leave()
 	for {
 		e, ok := c.next()
 		if !ok {
@@ -75,11 +76,13 @@ func (c *consumer) run(onEnd func()) {
 func (c *consumer) next() (entry, bool) {
 	b := c.queue.broker
 	for {
-		if c.intake.Err() != nil {
+		// The end of delivery ends intake a little later. In between, what goes
+		// back must not be delivered here again.
+		if c.intake.Err() != nil || c.delivery.Err() != nil {
 			return entry{}, false
 		}
 		b.mu.Lock()
-		if c.inFlight < c.limit && c.queue.ready.n > 0 && len(c.queue.holds) == 0 {
+		if c.inFlight < c.limit && c.queue.ready.n > 0 && len(c.queue.holds) == 0 && c.mayTake() {
 			e := c.queue.ready.popFront()
 			c.inFlight++
 			b.mu.Unlock()
@@ -93,6 +96,9 @@ func (c *consumer) next() (entry, bool) {
 		}
 	}
 }
+
+// mayTake reports whether c is not on stand-by. Called with Broker.mu held.
+func (c *consumer) mayTake() bool { return !c.ordered || c.queue.consumers[0] == c }
 
 // settle waits for the receiver's verdict.
 func (c *consumer) settle(e entry, msg *message.Message) {
@@ -133,13 +139,15 @@ func (c *consumer) done(e entry, acked bool) {
 func (b *Broker) subscribe(intake, delivery context.Context, s transports.Subscription, onEnd func()) (*consumer, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, taken := b.queues[s.Name]; taken && s.Ephemeral {
-		return nil, fmt.Errorf("ephemeral subscription %q exists already", s.Name)
+	if q, taken := b.queues[s.Name]; taken && (s.Ephemeral || q.ephemeral) {
+		return nil, fmt.Errorf("subscription %q exists already, and an ephemeral one is not shared", s.Name)
 	}
 	q := b.declare(s.Name, s.Topics)
+	q.ephemeral = s.Ephemeral
 	c := &consumer{
 		queue:    q,
 		limit:    s.Concurrency,
+		ordered:  s.Ordered,
 		out:      make(chan *message.Message),
 		delivery: context.WithValue(delivery, queueKey{}, q),
 		wakeup:   make(chan struct{}, 1),
@@ -148,16 +156,24 @@ func (b *Broker) subscribe(intake, delivery context.Context, s transports.Subscr
 	unhook := context.AfterFunc(c.delivery, c.stopIntake)
 	q.consumers = append(q.consumers, c)
 	c.wakeUp()
-	go c.run(func() {
+	go func() {
+		c.run()
 		unhook()
 		c.stopIntake()
-		b.mu.Lock()
-		q.consumers = slices.DeleteFunc(q.consumers, func(o *consumer) bool { return o == c })
-		if s.Ephemeral && !q.gone {
-			b.remove(q)
-		}
-		b.mu.Unlock()
 		onEnd()
-	})
+	}()
 	return c, nil
+}
+
+// leave takes c off its queue, when nothing of it is in flight any more.
+func (c *consumer) leave() {
+	q := c.queue
+	b := q.broker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q.consumers = slices.DeleteFunc(q.consumers, func(o *consumer) bool { return o == c })
+	q.wake() // who stood by may be the first now
+	if q.ephemeral && !q.gone {
+		b.remove(q)
+	}
 }

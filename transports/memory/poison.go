@@ -39,7 +39,7 @@ func (t *Transport) Poisoned(ctx context.Context, subscription string) iter.Seq2
 		for _, rec := range records {
 			msg := rec.message()
 			key := transports.KeyOf(msg)
-			if seen[key] {
+			if seen[key] && key.ID != "" { // without an id they may be different events
 				continue
 			}
 			seen[key] = true
@@ -80,7 +80,7 @@ func (t *Transport) takePoisoned(ctx context.Context, subscription string, keys 
 			if !ok {
 				return false
 			}
-			if !taken {
+			if !taken || key.ID == "" {
 				wanted[key] = true
 				events++
 			}

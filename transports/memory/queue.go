@@ -17,7 +17,9 @@ type queue struct {
 	broker *Broker
 	name   string
 	topics []string
-	gone   bool // removed; what is still in flight settles into nothing
+
+	ephemeral bool // belongs to one consumer
+	gone      bool // removed; what is still in flight settles into nothing
 
 	used     int
 	nextSeq  uint64
@@ -31,6 +33,7 @@ type queue struct {
 
 	holds   []*queue // overflowed by our handlers: nothing is delivered until they have room
 	holding []*queue // the reverse: held back because of us
+	debts   []*queue // overflowed too, without a hold: no publisher is admitted until they have room
 }
 
 // entry is a record at its place in one queue.
@@ -85,10 +88,10 @@ func (q *queue) release() {
 		return
 	}
 	q.used--
-	q.admitWaiters()
 	if !q.full() {
-		q.letGo()
+		q.letGo() // before the room goes to a publisher: where there is always one, handlers would be held for ever
 	}
+	q.admitWaiters()
 }
 
 // wake tells consumers that there may be something to deliver.
@@ -136,7 +139,7 @@ func (q *queue) remove() {
 	for _, held := range q.holds {
 		held.holding = slices.DeleteFunc(held.holding, func(o *queue) bool { return o == q })
 	}
-	q.holds = nil
+	q.holds, q.debts = nil, nil
 	for _, c := range q.consumers {
 		c.stopIntake()
 	}

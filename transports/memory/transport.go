@@ -13,9 +13,10 @@ import (
 
 // Transport is a connection to a [Broker].
 type Transport struct {
-	broker *Broker
-	closed context.Context // ends with Close
-	close  context.CancelCauseFunc
+	broker     *Broker
+	ownsBroker bool            // nobody else can connect to it
+	closed     context.Context //nolint:containedctx // the transport's life, not a call's: ends with Close
+	close      context.CancelCauseFunc
 
 	mu        sync.Mutex     // guards isClosed against a Subscribe at the same time
 	isClosed  bool           // no consumer is added any more
@@ -40,7 +41,9 @@ func New(cfg Config) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.Connect(), nil
+	t := b.Connect()
+	t.ownsBroker = true
+	return t, nil
 }
 
 // Connect makes a transport on the broker. What one transport publishes, all of
@@ -150,6 +153,9 @@ func (t *Transport) Close() error {
 	t.mu.Unlock()
 	t.close(transports.ErrClosed)
 	t.consumers.Wait()
+	if t.ownsBroker {
+		t.broker.stopTimers()
+	}
 	return nil
 }
 
