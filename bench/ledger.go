@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+)
+
+// purchase is the event of all cases: some 256 bytes of JSON, flat, of the kinds of
+// fields that events have. Everything but Seq is the same in each, so that making
+// and checking one costs next to nothing beside handling it.
+type purchase struct {
+	Seq        int    `json:"seq"`
+	OrderID    string `json:"orderId"`
+	CustomerID int64  `json:"customerId"`
+	Customer   string `json:"customer"`
+	Email      string `json:"email"`
+	Street     string `json:"street"`
+	City       string `json:"city"`
+	Country    string `json:"country"`
+	TotalCents int64  `json:"totalCents"`
+	Currency   string `json:"currency"`
+	Express    bool   `json:"express"`
+}
+
+const purchaseType = "purchase.made"
+
+// EventType is the wire name, for the library.
+func (purchase) EventType() string { return purchaseType }
+
+// Name is the wire name, for Watermill's cqrs.NamedStruct.
+func (purchase) Name() string { return purchaseType }
+
+func newPurchase(seq int) purchase {
+	return purchase{
+		Seq:        seq,
+		OrderID:    "4f1c2c5e-9f0b-4d53-8a55-0d1b6f1d2a77",
+		CustomerID: 8_100_042,
+		Customer:   "Ada Lovelace",
+		Email:      "ada.lovelace@example.com",
+		Street:     "12 St James's Square",
+		City:       "London",
+		Country:    "GB",
+		TotalCents: 129_900,
+		Currency:   "GBP",
+		Express:    true,
+	}
+}
+
+// ledger notes which of a round's events were handled.
+type ledger struct {
+	handledTimes []atomic.Uint32 // by Seq
+	left         atomic.Int64    // events not handled yet
+	full         chan struct{}   // closed when left reaches 0
+	fault        chan error      // the first event that came out other than it went in
+}
+
+func newLedger(events int) *ledger {
+	l := &ledger{
+		handledTimes: make([]atomic.Uint32, events),
+		full:         make(chan struct{}),
+		fault:        make(chan error, 1),
+	}
+	l.left.Store(int64(events))
+	return l
+}
+
+// publish sends every event once, from several publishers at a time, each with
+// its share of them.
+func (l *ledger) publish(ctx context.Context, publishers int, send func(context.Context, purchase) error) error {
+	events := len(l.handledTimes)
+	errs := make([]error, publishers)
+	var wg sync.WaitGroup
+	for p := range publishers {
+		wg.Go(func() {
+			for seq := events * p / publishers; seq < events*(p+1)/publishers; seq++ {
+				if err := send(ctx, newPurchase(seq)); err != nil {
+					errs[p] = fmt.Errorf("publish event %d: %w", seq, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// handled is called by the handler of each case.
+func (l *ledger) handled(e purchase) {
+	if e.Seq < 0 || e.Seq >= len(l.handledTimes) || e != newPurchase(e.Seq) {
+		select {
+		case l.fault <- fmt.Errorf("an event was decoded as %+v", e):
+		default: // one is enough
+		}
+		return
+	}
+	if l.handledTimes[e.Seq].Add(1) == 1 && l.left.Add(-1) == 0 {
+		close(l.full)
+	}
+}
+
+// wait returns when every event was handled.
+func (l *ledger) wait(ctx context.Context) error {
+	select {
+	case <-l.full:
+		return nil
+	case err := <-l.fault:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%d of %d events were not handled: %w", l.left.Load(), len(l.handledTimes), context.Cause(ctx))
+	}
+}
+
+// verify tells, when nothing is under way any more, whether every event was
+// handled once.
+func (l *ledger) verify() error {
+	select {
+	case err := <-l.fault:
+		return err
+	default:
+	}
+	var lost, doubled int
+	for i := range l.handledTimes {
+		switch n := l.handledTimes[i].Load(); {
+		case n == 0:
+			lost++
+		case n > 1:
+			doubled++
+		}
+	}
+	if lost+doubled > 0 {
+		return fmt.Errorf("of %d events, %d were lost and %d were handled more than once", len(l.handledTimes), lost, doubled)
+	}
+	return nil
+}

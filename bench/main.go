@@ -1,0 +1,164 @@
+// Command bench compares the library with its peers: the same events through each,
+// side by side, in one run.
+//
+//	go run ./bench                        # from the repository's root
+//	go run ./bench -run memory/publishers=1 -rounds 9 -out new.txt
+//	benchstat -col /peer new.txt
+//
+// A case is measured once a round, all cases before the next round begins, in an
+// order that changes from round to round: what else the machine does meanwhile
+// falls on all of them. Each measurement has a process of its own, so that nothing
+// that one case leaves behind, goroutines, timers, a grown heap, slows down or speeds
+// up the next. Every event is checked: one that is lost, doubled or decoded wrongly
+// fails the run.
+//
+// Rates depend on the machine and the hour. What can be compared between machines
+// is the ratio in the last column of the table, and allocations.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	var usage usageError
+	switch {
+	case errors.As(err, &usage):
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// usageError is a fault of the command line. It was told already.
+type usageError struct{ error }
+
+type options struct {
+	pattern *regexp.Regexp // of the names of cases
+	rounds  int
+	events  int    // per case and round
+	out     string // file for benchstat; empty for none
+	profile string // directory for profiles; empty for none
+	list    bool
+	once    string // name of the case to measure in this process; empty for all, in children
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	o := options{pattern: regexp.MustCompile("")}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Func("run", "measure the cases whose names match this `regexp` (default all)", func(s string) (err error) {
+		o.pattern, err = regexp.Compile(s)
+		return err
+	})
+	flags.IntVar(&o.rounds, "rounds", 7, "how often to measure each case")
+	flags.IntVar(&o.events, "events", 100_000, "events per case and round")
+	flags.StringVar(&o.out, "out", "", "also write every round to this `file`, for benchstat")
+	flags.StringVar(&o.profile, "profile", "", "write CPU and allocation profiles of each case into this `directory`; slows down")
+	flags.BoolVar(&o.list, "list", false, "list the cases and stop")
+	flags.StringVar(&o.once, "once", "", "measure one round of one `case` in this process and print it as JSON")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return o, err
+		}
+		return o, usageError{err}
+	}
+	var err error
+	switch {
+	case flags.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case o.rounds < 1:
+		err = fmt.Errorf("-rounds is %d; it takes at least 1", o.rounds)
+	case o.events < 1:
+		err = fmt.Errorf("-events is %d; it takes at least 1", o.events)
+	default:
+		return o, nil
+	}
+	fmt.Fprintln(stderr, "bench:", err)
+	return o, usageError{err}
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	o, err := parse(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return nil
+	case err != nil:
+		return err
+	case o.once != "":
+		return runOnce(ctx, o, stdout)
+	}
+	var chosen []benchCase
+	for _, c := range allCases() {
+		if o.pattern.MatchString(c.name()) {
+			chosen = append(chosen, c)
+		}
+	}
+	if o.list {
+		for _, c := range chosen {
+			fmt.Fprintln(stdout, c.name())
+		}
+		return nil
+	}
+	if len(chosen) == 0 {
+		return fmt.Errorf("no case matches -run %q; -list shows them", o.pattern)
+	}
+	return compare(ctx, o, chosen, stdout, stderr)
+}
+
+// runOnce is what a child process does.
+func runOnce(ctx context.Context, o options, stdout io.Writer) error {
+	for _, c := range allCases() {
+		if c.name() != o.once {
+			continue
+		}
+		s, err := measureWarm(ctx, c, o.events, o.profile)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.name(), err)
+		}
+		return json.NewEncoder(stdout).Encode(s)
+	}
+	return fmt.Errorf("there is no case %q; -list shows them", o.once)
+}
+
+// compare measures the cases in rounds and reports.
+func compare(ctx context.Context, o options, cases []benchCase, stdout, stderr io.Writer) (err error) {
+	m := thisMachine()
+	out := io.Discard
+	if o.out != "" {
+		file, err := os.Create(o.out)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, file.Close()) }()
+		out = file
+	}
+	m.writeBenchHeader(out)
+
+	results, err := inRounds(cases, o.rounds, func(c benchCase, round int) (sample, error) {
+		fmt.Fprintf(stderr, "round %d of %d: %s\n", round+1, o.rounds, c.name())
+		s, err := measureInChild(ctx, c, o)
+		if err == nil {
+			writeBenchLine(out, c, s)
+		}
+		return s, err
+	})
+	if err != nil {
+		return err
+	}
+	m.writeHeader(stdout, o)
+	writeTable(stdout, results)
+	return nil
+}

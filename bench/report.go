@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// median returns the middle of values, of which there is at least one.
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// medianOf returns the median of something in samples.
+func medianOf(samples []sample, what func(sample) float64) float64 {
+	values := make([]float64, len(samples))
+	for i, s := range samples {
+		values[i] = what(s)
+	}
+	return median(values)
+}
+
+// ratios returns how many times the rate of each sample the rate of ref is, round
+// by round: both were measured within seconds, so that a slow minute of the machine
+// cancels out.
+func ratios(ref, samples []sample) []float64 {
+	out := make([]float64, len(samples))
+	for i, s := range samples {
+		out[i] = ref[i].rate() / s.rate()
+	}
+	return out
+}
+
+// writeTable writes the medians of each case as a Markdown table.
+func writeTable(w io.Writer, results []result) {
+	refs := make(map[string][]sample)
+	for _, r := range results {
+		if r.peer == reference {
+			refs[r.work()] = r.samples
+		}
+	}
+	rows := [][]string{{"case", "peer", "events/s", "ns/event", "allocs/event", "bytes/event", reference + " ÷ peer", "min–max"}}
+	for _, r := range results {
+		ratio, spread := "", ""
+		if ref, ok := refs[r.work()]; ok {
+			all := ratios(ref, r.samples)
+			ratio = fmt.Sprintf("%.2f", median(all))
+			spread = fmt.Sprintf("%.2f–%.2f", slices.Min(all), slices.Max(all))
+		}
+		rows = append(rows, []string{
+			r.work(),
+			r.peer,
+			fmt.Sprintf("%.0f", medianOf(r.samples, sample.rate)),
+			fmt.Sprintf("%.0f", medianOf(r.samples, sample.nanos)),
+			fmt.Sprintf("%.1f", medianOf(r.samples, sample.allocs)),
+			fmt.Sprintf("%.0f", medianOf(r.samples, sample.bytes)),
+			ratio,
+			spread,
+		})
+	}
+	const texts = 2 // columns that are aligned to the left
+	writeMarkdown(w, rows, texts)
+}
+
+// writeMarkdown writes rows, the first of which is the header, as a table that is
+// aligned as plain text too.
+func writeMarkdown(w io.Writer, rows [][]string, texts int) {
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	rule := make([]string, len(widths))
+	for i, width := range widths {
+		rule[i] = strings.Repeat("-", width)
+		if i >= texts {
+			rule[i] = rule[i][1:] + ":"
+		}
+	}
+	for _, row := range slices.Insert(slices.Clone(rows), 1, rule) {
+		for i, cell := range row {
+			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if i < texts {
+				cell += pad
+			} else {
+				cell = pad + cell
+			}
+			fmt.Fprint(w, "| ", cell, " ")
+		}
+		fmt.Fprintln(w, "|")
+	}
+}
+
+// writeBenchLine writes a sample as a line of go test -bench, for benchstat.
+func writeBenchLine(w io.Writer, c benchCase, s sample) {
+	procs := ""
+	if n := runtime.GOMAXPROCS(0); n > 1 {
+		procs = fmt.Sprintf("-%d", n)
+	}
+	fmt.Fprintf(w, "Benchmark%s%s/%s/peer=%s%s\t%d\t%.1f ns/op\t%.0f B/op\t%.1f allocs/op\n",
+		strings.ToUpper(c.group[:1]), c.group[1:], c.variant, c.peer, procs, s.Events, s.nanos(), s.bytes(), s.allocs())
+}
+
+// machine is what figures depend on besides the code.
+type machine struct {
+	cpu     string
+	system  string
+	modules []string // with versions
+}
+
+func thisMachine() machine {
+	m := machine{cpu: cmp.Or(field("/proc/cpuinfo", "model name"), "unknown CPU"), system: runtime.GOOS + "/" + runtime.GOARCH}
+	if name := strings.Trim(field("/etc/os-release", "PRETTY_NAME"), `"`); name != "" {
+		m.system += ", " + name
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, dep := range info.Deps {
+			version := dep.Version
+			if dep.Replace != nil {
+				version = cmp.Or(dep.Replace.Version, "(devel)")
+			}
+			m.modules = append(m.modules, dep.Path+" "+version)
+		}
+	}
+	return m
+}
+
+// field returns the first value of a key in a file of lines as "key: value" or
+// "key=value", or nothing when there is none: such files are Linux's.
+func field(path, key string) string {
+	file, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		i := strings.IndexAny(lines.Text(), ":=")
+		if i >= 0 && strings.TrimSpace(lines.Text()[:i]) == key {
+			return strings.TrimSpace(lines.Text()[i+1:])
+		}
+	}
+	return ""
+}
+
+// writeHeader says under which conditions the table came about.
+func (m machine) writeHeader(w io.Writer, o options) {
+	fmt.Fprintf(w, "%s, %d cores, GOMAXPROCS %d, %s, %s\n", m.cpu, runtime.NumCPU(), runtime.GOMAXPROCS(0), runtime.Version(), m.system)
+	fmt.Fprintf(w, "medians of %d rounds of %d events; %s ÷ peer compares events/s round by round\n", o.rounds, o.events, reference)
+	fmt.Fprintf(w, "with %s\n\n", strings.Join(m.modules, ", "))
+}
+
+// writeBenchHeader writes the configuration lines of go test -bench.
+func (m machine) writeBenchHeader(w io.Writer) {
+	fmt.Fprintf(w, "goos: %s\ngoarch: %s\npkg: github.com/gotidings/tidings/bench\ncpu: %s\n", runtime.GOOS, runtime.GOARCH, m.cpu)
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/url"
+
+	"github.com/gotidings/tidings/transports"
+
+	// The schemes that -transport knows: a line each.
+	_ "github.com/gotidings/tidings/transports/memory"
+)
+
+// usageError is a fault of the command line that shows only when it is used.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// openTransport opens the transport of a URL. The error is a [*usageError] when the
+// URL is at fault, and not the broker.
+func openTransport(ctx context.Context, rawURL string) (transports.Transport, error) {
+	t, err := transports.Open(ctx, rawURL)
+	if err == nil {
+		return t, nil
+	}
+	if u, parseErr := url.Parse(rawURL); parseErr != nil || u.Scheme == "" || !brokerAway(err) {
+		err = &usageError{err}
+	}
+	return nil, err
+}
+
+// brokerAway tells a broker that can't be reached from a URL that is wrong.
+func brokerAway(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
