@@ -92,7 +92,7 @@ func (m *Metadata) Validate() error {
 	}
 	text("id", m.ID)
 	for i := range attributes {
-		text(attributes[i].name, *attributes[i].field(m))
+		text(attributes[i].name, *m.attribute(attributes[i].name))
 	}
 	if year := m.Time.UTC().Year(); year < 0 || year > 9999 {
 		faults = append(faults, &ValidationError{"time", "is not in the years 0 to 9999"})

@@ -16,22 +16,45 @@ const ContentTypeKey = "content-type"
 const timeKey = AttributePrefix + "time"
 
 // attributes are the text attributes but the id, which is the message's UUID,
-// with the metadata key and the field of each.
-var attributes = [...]struct {
-	name  string
-	key   string
-	field func(*Metadata) *string
-}{
-	{"source", AttributePrefix + "source", func(m *Metadata) *string { return &m.Source }},
-	{"type", AttributePrefix + "type", func(m *Metadata) *string { return &m.Type }},
-	{"subject", AttributePrefix + "subject", func(m *Metadata) *string { return &m.Subject }},
-	{"datacontenttype", ContentTypeKey, func(m *Metadata) *string { return &m.DataContentType }},
-	{"dataschema", AttributePrefix + "dataschema", func(m *Metadata) *string { return &m.DataSchema }},
-	{"correlationid", AttributePrefix + "correlationid", func(m *Metadata) *string { return &m.CorrelationID }},
-	{"causationid", AttributePrefix + "causationid", func(m *Metadata) *string { return &m.CausationID }},
-	{"partitionkey", AttributePrefix + "partitionkey", func(m *Metadata) *string { return &m.PartitionKey }},
-	{"traceparent", AttributePrefix + "traceparent", func(m *Metadata) *string { return &m.TraceParent }},
-	{"tracestate", AttributePrefix + "tracestate", func(m *Metadata) *string { return &m.TraceState }},
+// with the metadata key of each.
+var attributes = [...]struct{ name, key string }{
+	{"source", AttributePrefix + "source"},
+	{"type", AttributePrefix + "type"},
+	{"subject", AttributePrefix + "subject"},
+	{"datacontenttype", ContentTypeKey},
+	{"dataschema", AttributePrefix + "dataschema"},
+	{"correlationid", AttributePrefix + "correlationid"},
+	{"causationid", AttributePrefix + "causationid"},
+	{"partitionkey", AttributePrefix + "partitionkey"},
+	{"traceparent", AttributePrefix + "traceparent"},
+	{"tracestate", AttributePrefix + "tracestate"},
+}
+
+// attribute returns the field of one of attributes, nil for any other name.
+func (m *Metadata) attribute(name string) *string {
+	switch name {
+	case "source":
+		return &m.Source
+	case "type":
+		return &m.Type
+	case "subject":
+		return &m.Subject
+	case "datacontenttype":
+		return &m.DataContentType
+	case "dataschema":
+		return &m.DataSchema
+	case "correlationid":
+		return &m.CorrelationID
+	case "causationid":
+		return &m.CausationID
+	case "partitionkey":
+		return &m.PartitionKey
+	case "traceparent":
+		return &m.TraceParent
+	case "tracestate":
+		return &m.TraceState
+	}
+	return nil
 }
 
 // reserved reports whether name is an attribute that is not an extension here.
@@ -40,12 +63,7 @@ func reserved(name string) bool {
 	case "specversion", "id", "time", "data":
 		return true
 	}
-	for i := range attributes {
-		if attributes[i].name == name {
-			return true
-		}
-	}
-	return false
+	return new(Metadata).attribute(name) != nil
 }
 
 // Encode returns m as the metadata of a message: every non-empty attribute but
@@ -54,7 +72,7 @@ func reserved(name string) bool {
 func (m *Metadata) Encode() map[string]string {
 	out := make(map[string]string, 8)
 	for i := range attributes {
-		if v := *attributes[i].field(m); v != "" {
+		if v := *m.attribute(attributes[i].name); v != "" {
 			out[attributes[i].key] = v
 		}
 	}
@@ -73,29 +91,24 @@ func (m *Metadata) Encode() map[string]string {
 // attributes are passed over, since a message can come from anyone.
 func DecodeMetadata(id string, wire map[string]string) *Metadata {
 	m := &Metadata{ID: id}
-	found := 0
-	for i := range attributes {
-		if v, ok := wire[attributes[i].key]; ok {
-			*attributes[i].field(m) = v
-			found++
-		}
-	}
-	if v, ok := wire[timeKey]; ok {
-		m.Time, _ = time.Parse(time.RFC3339Nano, v) // zero when it is no time, as documented
-		found++
-	}
-	if found == len(wire) {
-		return m
-	}
 	for key, v := range wire {
-		name, ok := strings.CutPrefix(key, AttributePrefix)
-		if !ok || extensionNameProblem(name) != "" {
+		if key == ContentTypeKey {
+			m.DataContentType = v
 			continue
 		}
-		if m.Extensions == nil {
-			m.Extensions = make(map[string]string)
+		name, ok := strings.CutPrefix(key, AttributePrefix)
+		switch field := m.attribute(name); {
+		case !ok || field == &m.DataContentType: // the key of that is another
+		case field != nil:
+			*field = v
+		case name == "time":
+			m.Time, _ = time.Parse(time.RFC3339Nano, v) // zero when it is no time, as documented
+		case extensionNameProblem(name) == "":
+			if m.Extensions == nil {
+				m.Extensions = make(map[string]string)
+			}
+			m.Extensions[name] = v
 		}
-		m.Extensions[name] = v
 	}
 	return m
 }

@@ -11,8 +11,10 @@ import (
 func Bulkhead(b bulkhead.Bulkhead[any]) message.HandlerMiddleware {
 	return func(h message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
-			if err := b.AcquirePermit(msg.Context()); err != nil {
-				return nil, interruption(err)
+			if !b.TryAcquirePermit() { // which is cheaper than to be ready to wait
+				if err := b.AcquirePermit(msg.Context()); err != nil {
+					return nil, interruption(err)
+				}
 			}
 			defer b.ReleasePermit()
 			return h(msg)

@@ -170,11 +170,13 @@ func (c DedupConfig) settle(msg *message.Message, key DedupKey, token uint64, ha
 		ctx, cancel = context.WithTimeout(ctx, markTimeout)
 		defer cancel()
 	}
-	end := c.Store.Release
+	var err error
 	if handled {
-		end = c.Store.Complete
+		err = c.Store.Complete(ctx, key, token)
+	} else {
+		err = c.Store.Release(ctx, key, token)
 	}
-	if err := end(ctx, key, token); err != nil {
+	if err != nil {
 		c.report(fmt.Errorf("settle claim of event %s: %w", key.Event.ID, err))
 	}
 }

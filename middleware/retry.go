@@ -80,32 +80,36 @@ func Retry(cfg RetryConfig) message.HandlerMiddleware {
 			if cfg.Attempts == 1 || VerdictOf(err).Kind != KindRetry || interrupted(msg, err) {
 				return nil, err
 			}
-
-			// Failing is rare, so only now does the policy come in: its first
-			// execution is the call that has just failed.
-			base := msg.Context()
-			defer msg.SetContext(base)
-			first := true
-			_ = executor.WithContext(base).RunWithExecution(func(exec failsafe.Execution[any]) error { // err is the handler's own error
-				if !first {
-					msg.SetContext(nextAttempt(base, msg))
-					if out, err = call(h, msg); err != nil {
-						countFailure(msg, err)
-					}
-				}
-				first = false
-				if err != nil && cfg.OnRetry != nil && exec.Attempts() < cfg.Attempts &&
-					VerdictOf(err).Kind == KindRetry && !interrupted(msg, err) {
-					cfg.OnRetry(msg, err, transports.Attempts(msg))
-				}
-				return err
-			})
-			if err != nil {
-				return nil, err
-			}
-			return out, nil
+			return cfg.retry(executor, h, msg, err)
 		}
 	}
+}
+
+// retry goes on after the first call has failed. Only here does the policy come in,
+// since failing is rare: its first execution is the call that has just failed.
+func (c RetryConfig) retry(executor failsafe.Executor[any], h message.HandlerFunc, msg *message.Message, err error) ([]*message.Message, error) {
+	base := msg.Context()
+	defer msg.SetContext(base)
+	var out []*message.Message
+	first := true
+	_ = executor.WithContext(base).RunWithExecution(func(exec failsafe.Execution[any]) error { // err is the handler's own error
+		if !first {
+			msg.SetContext(nextAttempt(base, msg))
+			if out, err = call(h, msg); err != nil {
+				countFailure(msg, err)
+			}
+		}
+		first = false
+		if err != nil && c.OnRetry != nil && exec.Attempts() < c.Attempts &&
+			VerdictOf(err).Kind == KindRetry && !interrupted(msg, err) {
+			c.OnRetry(msg, err, transports.Attempts(msg))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // countFailure notes a failed call in the message's metadata.
