@@ -22,8 +22,10 @@ type Outgoing struct {
 // a delay is refused with [ErrUnsupported].
 type BatchPublisher interface {
 	// PublishBatch is Publish for messages of several topics. It takes its
-	// context as an argument and not from the messages. When only some of the
-	// batch could be sent, the error is a [*PublishError].
+	// context as an argument and not from the messages. The messages are given
+	// away: the transport keeps what it likes of them, and the caller must not use
+	// them again, unlike those of Publish. When only some of the batch could be
+	// sent, the error is a [*PublishError].
 	PublishBatch(ctx context.Context, batch []Outgoing) error
 }
 

@@ -55,13 +55,14 @@ type record struct {
 	payload  []byte
 }
 
+// newRecord makes the record of a message that nobody else will change.
 func newRecord(topic string, msg *message.Message) *record {
-	return &record{
-		uuid:     msg.UUID,
-		topic:    topic,
-		metadata: cloneMetadata(msg.Metadata),
-		payload:  slices.Clone(msg.Payload),
-	}
+	return &record{uuid: msg.UUID, topic: topic, metadata: msg.Metadata, payload: msg.Payload}
+}
+
+// clone copies what the broker keeps of a message that is not its own.
+func clone(msg *message.Message) *message.Message {
+	return &message.Message{UUID: msg.UUID, Metadata: maps.Clone(msg.Metadata), Payload: slices.Clone(msg.Payload)}
 }
 
 // message makes the copy that is delivered.

@@ -11,6 +11,10 @@ import (
 	"github.com/gotidings/tidings/transports"
 )
 
+// maxInFlight bounds the room that is made for deliveries, for who says "unlimited"
+// by a huge concurrency.
+const maxInFlight = 1 << 16
+
 // consumer delivers from one queue to one channel.
 //
 //	run ──► next ──► out ──► receiver
@@ -18,9 +22,10 @@ import (
 //	                  └─► settle, a goroutine for each message in flight
 type consumer struct {
 	queue   *queue
-	limit   int  // most in flight
-	ordered bool // takes nothing while another consumer was here first
-	out     chan *message.Message
+	limit   int                   // most in flight
+	ordered bool                  // takes nothing while another consumer was here first
+	out     chan *message.Message // with room for limit, so that deliveries need not wait for each other
+	batch   []entry               // being delivered by run
 
 	intake     context.Context    //nolint:containedctx // the consumer's life, not a call's: ends when no more is to be delivered
 	stopIntake context.CancelFunc // safe under Broker.mu: it runs nothing of ours
@@ -53,46 +58,58 @@ func (c *consumer) wakeUp() {
 func (c *consumer) run() {
 	defer close(c.out)
 	defer c.leave()
-	for {
-		e, ok := c.next()
-		if !ok {
-			break
-		}
-		msg := e.rec.message()
-		msg.SetContext(c.delivery)
-		select {
-		case c.out <- msg:
+	for c.next() {
+		for _, e := range c.batch {
+			msg := e.rec.message()
+			msg.SetContext(c.delivery)
 			c.settling.Add(1)
 			go c.settle(e, msg)
-		case <-c.intake.Done():
-			c.done(e, false)
+			c.out <- msg // does not block: there is room for as many as can be in flight
 		}
+		clear(c.batch) // lets the records be collected
 	}
+	c.takeBack()
 	c.settling.Wait()
 }
 
-// next takes the next entry, waiting for one, and reports false when intake has
-// ended.
-func (c *consumer) next() (entry, bool) {
-	b := c.queue.broker
+// next takes what can be delivered into batch, waiting for the first, and reports
+// false when intake has ended.
+func (c *consumer) next() bool {
+	q := c.queue
 	for {
 		// The end of delivery ends intake a little later. In between, what goes
 		// back must not be delivered here again.
 		if c.intake.Err() != nil || c.delivery.Err() != nil {
-			return entry{}, false
+			return false
 		}
-		b.mu.Lock()
-		if c.inFlight < c.limit && c.queue.ready.n > 0 && len(c.queue.holds) == 0 && c.mayTake() {
-			e := c.queue.ready.popFront()
-			c.inFlight++
-			b.mu.Unlock()
-			return e, true
+		c.batch = c.batch[:0]
+		q.broker.mu.Lock()
+		if len(q.holds) == 0 && c.mayTake() {
+			for c.inFlight < c.limit && q.ready.n > 0 {
+				c.batch = append(c.batch, q.ready.popFront())
+				c.inFlight++
+			}
 		}
-		b.mu.Unlock()
+		q.broker.mu.Unlock()
+		if len(c.batch) > 0 {
+			return true
+		}
 		select {
 		case <-c.wakeup:
 		case <-c.intake.Done():
-			return entry{}, false
+			return false
+		}
+	}
+}
+
+// takeBack returns what was delivered and nobody has received.
+func (c *consumer) takeBack() {
+	for {
+		select {
+		case msg := <-c.out:
+			msg.Nack()
+		default:
+			return
 		}
 	}
 }
@@ -144,11 +161,12 @@ func (b *Broker) subscribe(intake, delivery context.Context, s transports.Subscr
 	}
 	q := b.declare(s.Name, s.Topics)
 	q.ephemeral = s.Ephemeral
+	limit := min(s.Concurrency, maxInFlight)
 	c := &consumer{
 		queue:    q,
-		limit:    s.Concurrency,
+		limit:    limit,
 		ordered:  s.Ordered,
-		out:      make(chan *message.Message),
+		out:      make(chan *message.Message, limit),
 		delivery: context.WithValue(delivery, queueKey{}, q),
 		wakeup:   make(chan struct{}, 1),
 	}

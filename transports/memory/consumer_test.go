@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"math"
 	"testing"
 	"testing/synctest"
 
@@ -78,6 +79,14 @@ func TestConcurrencyIsNeverExceeded(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestHugeConcurrencyMeansUnlimited(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, Config{})
+	ch := subscribe(t, tr, transports.Subscription{Name: "s", Topics: []string{"a"}, Concurrency: math.MaxInt})
+	publish(t, tr, "a", numbers(1, 1000)...)
+	receiveIDs(t, ch, numbers(1, 1000)...)
 }
 
 func TestMessagesArriveInOrder(t *testing.T) {

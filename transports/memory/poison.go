@@ -18,7 +18,7 @@ func (t *Transport) Poison(ctx context.Context, subscription string, msg *messag
 		if limit := t.broker.cfg.PoisonSize; len(q.poisoned) >= limit {
 			return fmt.Errorf("%w: %q has %d messages", transports.ErrPoisonQueueFull, subscription, limit)
 		}
-		q.poisoned = append(q.poisoned, newRecord(transports.Topic(msg), msg))
+		q.poisoned = append(q.poisoned, newRecord(transports.Topic(msg), clone(msg)))
 		return nil
 	})
 }

@@ -57,8 +57,8 @@ func TestPoisonedMessagesAreListedOldestFirst(t *testing.T) {
 		if diff := cmp.Diff(want, listed(t, tr, "s")); diff != "" {
 			t.Error(diff)
 		}
-		for p := range tr.Poisoned(t.Context(), "s") {
-			if p.Attempts != 3 || p.Subscription != "s" || p.LastFailure.IsZero() || string(p.Message.Payload) != p.Message.UUID {
+		for p, err := range tr.Poisoned(t.Context(), "s") {
+			if err != nil || p.Attempts != 3 || p.Subscription != "s" || p.LastFailure.IsZero() || string(p.Message.Payload) != p.Message.UUID {
 				t.Errorf("listed as %+v", p)
 			}
 			if got := p.Key(); got != key(p.Message.UUID) {
@@ -83,10 +83,16 @@ func TestListingMayStopAndMayActOnWhatItLists(t *testing.T) {
 	for _, id := range numbers(1, 4) {
 		poison(t, tr, "s", "here", id, "r")
 	}
-	for range tr.Poisoned(t.Context(), "s") {
+	for _, err := range tr.Poisoned(t.Context(), "s") {
+		if err != nil {
+			t.Fatal(err)
+		}
 		break
 	}
-	for p := range tr.Poisoned(t.Context(), "s") {
+	for p, err := range tr.Poisoned(t.Context(), "s") {
+		if err != nil {
+			t.Fatal(err)
+		}
 		if _, err := tr.DiscardPoisoned(t.Context(), "s", p.Key()); err != nil {
 			t.Fatal(err)
 		}

@@ -197,7 +197,7 @@ type model struct {
 	limit    int
 	ready    []modelEntry // by place
 	delayed  []modelEntry // by time, then order of adding
-	offered  *modelEntry  // taken by the consumer, and not received yet
+	offered  []modelEntry // delivered, and not received yet
 	inFlight []modelEntry
 	next     int
 }
@@ -234,18 +234,13 @@ func (m *model) settle() {
 		m.add(m.delayed[0].id)
 		m.delayed = m.delayed[1:]
 	}
-	if m.offered == nil && len(m.inFlight) < m.limit && len(m.ready) > 0 {
-		e := m.ready[0]
-		m.offered, m.ready = &e, m.ready[1:]
+	for len(m.offered)+len(m.inFlight) < m.limit && len(m.ready) > 0 {
+		m.offered, m.ready = append(m.offered, m.ready[0]), m.ready[1:]
 	}
 }
 
 func (m *model) depth() transports.Depth {
-	d := transports.Depth{Ready: len(m.ready), Delayed: len(m.delayed), InFlight: len(m.inFlight)}
-	if m.offered != nil {
-		d.InFlight++
-	}
-	return d
+	return transports.Depth{Ready: len(m.ready), Delayed: len(m.delayed), InFlight: len(m.offered) + len(m.inFlight)}
 }
 
 func TestQueueBehavesAsItsModel(t *testing.T) {
@@ -277,9 +272,9 @@ func compareWithModel(t *testing.T, seed uint64) {
 			m.addDelayed(id, time.Now().Add(delay))
 		case op < 8:
 			time.Sleep(time.Duration(r.IntN(3000)) * time.Millisecond)
-		case op < 13 && m.offered != nil:
-			msgs = append(msgs, receiveIDs(t, ch, m.offered.id)...)
-			m.inFlight, m.offered = append(m.inFlight, *m.offered), nil
+		case op < 13 && len(m.offered) > 0:
+			msgs = append(msgs, receiveIDs(t, ch, m.offered[0].id)...)
+			m.inFlight, m.offered = append(m.inFlight, m.offered[0]), m.offered[1:]
 		case op >= 13 && op < 19 && len(msgs) > 0:
 			i := r.IntN(len(msgs))
 			msg, e := msgs[i], m.inFlight[i]
@@ -300,13 +295,14 @@ func compareWithModel(t *testing.T, seed uint64) {
 			}
 		case op == 19 && r.IntN(5) == 0: // the consumer goes and another comes
 			stop()
+			synctest.Wait() // until what is on offer has gone back
 			for i, msg := range msgs {
 				msg.Nack()
 				m.putBack(m.inFlight[i])
 			}
 			wantClosed(t, ch)
-			if m.offered != nil {
-				m.putBack(*m.offered)
+			for _, e := range m.offered {
+				m.putBack(e)
 			}
 			msgs, m.inFlight, m.offered = nil, nil, nil
 			ctx, stop = context.WithCancel(t.Context()) //nolint:fatcontext // each from the test's own

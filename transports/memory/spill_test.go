@@ -25,6 +25,14 @@ func publishFrom(t *testing.T, tr *Transport, handled *message.Message, topic st
 	}
 }
 
+// publishForEver publishes as fast as it is let, until the transport is closed.
+func publishForEver(tr *Transport, topic, id string) {
+	var err error
+	for err == nil {
+		err = tr.Publish(topic, newMessage(context.Background(), id))
+	}
+}
+
 func TestHandlerPublishesIntoItsOwnFullQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -271,10 +279,7 @@ func TestHeldHandlerIsNotStarvedByPublishers(t *testing.T) {
 			}
 		}()
 		for _, topic := range []string{"in", "out", "out", "out"} {
-			go func() {
-				for tr.Publish(topic, newMessage(context.Background(), "1")) == nil {
-				}
-			}()
+			go publishForEver(tr, topic, "1")
 		}
 		time.Sleep(time.Second)
 		if f, h := fromSource.Load(), handled.Load(); f < h/10 || f > h*9/10 {
@@ -292,35 +297,35 @@ func TestRingOfSubscriptionsIsBounded(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		hops       int
-		delays     []time.Duration // of the handlers
-		publishers []int           // of each topic
+		handlers   []int // milliseconds that each takes
+		publishers []int // of each topic
 	}{
-		{1, []time.Duration{10, 1}, []int{1, 0}},
-		{2, []time.Duration{10, 1}, []int{1, 0}},
-		{5, []time.Duration{1, 10}, []int{1, 0}},
-		{20, []time.Duration{10, 7}, []int{2, 2}},
-		{9, []time.Duration{1, 1, 6}, []int{3, 2, 0}},
-		{7, []time.Duration{1, 1, 25, 1}, []int{2, 2, 1, 2}},
-		{4, []time.Duration{1, 1, 1, 15}, []int{3, 0, 1, 0}},
+		{1, []int{10, 1}, []int{1, 0}},
+		{2, []int{10, 1}, []int{1, 0}},
+		{5, []int{1, 10}, []int{1, 0}},
+		{20, []int{10, 7}, []int{2, 2}},
+		{9, []int{1, 1, 6}, []int{3, 2, 0}},
+		{7, []int{1, 1, 25, 1}, []int{2, 2, 1, 2}},
+		{4, []int{1, 1, 1, 15}, []int{3, 0, 1, 0}},
 	} {
-		t.Run(fmt.Sprint(c.hops, " hops over ", c.delays), func(t *testing.T) {
+		t.Run(fmt.Sprint(c.hops, " hops over ", c.handlers), func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) { goRound(t, c.hops, c.delays, c.publishers) })
+			synctest.Test(t, func(t *testing.T) { goRound(t, c.hops, c.handlers, c.publishers) })
 		})
 	}
 }
 
-func goRound(t *testing.T, hops int, delays []time.Duration, publishers []int) {
+func goRound(t *testing.T, hops int, handlers, publishers []int) {
 	t.Helper()
 	const size = 10
 	tr := newTransport(t, Config{QueueSize: size})
 	var finished atomic.Int64
-	for i, delay := range delays {
-		name, next := strconv.Itoa(i), strconv.Itoa((i+1)%len(delays))
+	for i, ms := range handlers {
+		name, next := strconv.Itoa(i), strconv.Itoa((i+1)%len(handlers))
 		ch := subscribe(t, tr, sub(name, name))
 		go func() {
 			for msg := range ch {
-				time.Sleep(delay * time.Millisecond)
+				time.Sleep(time.Duration(ms) * time.Millisecond)
 				if left, _ := strconv.Atoi(msg.UUID); left > 0 {
 					_ = tr.Publish(next, newMessage(msg.Context(), strconv.Itoa(left-1)))
 				} else {
@@ -332,20 +337,17 @@ func goRound(t *testing.T, hops int, delays []time.Duration, publishers []int) {
 	}
 	for i, n := range publishers {
 		for range n {
-			go func() {
-				for tr.Publish(strconv.Itoa(i), newMessage(context.Background(), strconv.Itoa(hops))) == nil {
-				}
-			}()
+			go publishForEver(tr, strconv.Itoa(i), strconv.Itoa(hops))
 		}
 	}
-	half, bound := int64(0), 2*len(delays)*size
+	half, bound := int64(0), 2*len(handlers)*size
 	for _, n := range publishers {
 		bound += n * hops
 	}
 	for second := range 40 {
 		time.Sleep(time.Second)
 		checkInvariants(t, tr.broker)
-		for i := range delays {
+		for i := range handlers {
 			if d := depth(t, tr, strconv.Itoa(i)); d.Ready+d.InFlight > bound {
 				t.Fatalf("%d holds %+v after %d s", i, d, second)
 			}

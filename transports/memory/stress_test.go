@@ -97,13 +97,15 @@ func stress(t *testing.T, size int) {
 			defer l.publisherEnds()
 			for i := range each {
 				id := fmt.Sprintf("%d-%d", p, i)
-				attempt, stop := context.WithTimeout(ctx, time.Duration(1+rand.IntN(10_000))*time.Microsecond)
-				for l.publish(attempt, tr, id) != nil && ctx.Err() == nil {
+				for ctx.Err() == nil {
+					attempt, stop := context.WithTimeout(ctx, time.Duration(1+rand.IntN(10_000))*time.Microsecond)
+					err := l.publish(attempt, tr, id)
 					stop()
+					if err == nil {
+						break
+					}
 					id += "'" // the failed one must not turn up
-					attempt, stop = context.WithTimeout(ctx, 10*time.Millisecond)
 				}
-				stop()
 			}
 		})
 	}

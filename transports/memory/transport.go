@@ -64,15 +64,11 @@ func (t *Transport) Publish(topic string, messages ...*message.Message) error {
 	if len(messages) == 0 {
 		return nil
 	}
-	ctx := messages[0].Context()
-	if len(messages) == 1 {
-		return t.publishOne(ctx, t.broker.publisherQueue(ctx), transports.Outgoing{Topic: topic, Message: messages[0]})
-	}
 	batch := make([]transports.Outgoing, len(messages))
 	for i, msg := range messages {
-		batch[i] = transports.Outgoing{Topic: topic, Message: msg}
+		batch[i] = transports.Outgoing{Topic: topic, Message: clone(msg)}
 	}
-	return t.PublishBatch(ctx, batch)
+	return t.PublishBatch(messages[0].Context(), batch)
 }
 
 // PublishBatch publishes one message after the other. A message that can't be
@@ -163,7 +159,7 @@ func (t *Transport) Close() error {
 // takes the place of the delivered message, so it never waits for room.
 func (t *Transport) Requeue(ctx context.Context, subscription string, msg *message.Message, delay time.Duration) error {
 	return t.withQueue(ctx, subscription, func(q *queue) error {
-		q.add(newRecord(transports.Topic(msg), msg), delay)
+		q.add(newRecord(transports.Topic(msg), clone(msg)), delay)
 		return nil
 	})
 }

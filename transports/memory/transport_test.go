@@ -119,9 +119,9 @@ func TestCloseTwiceAndConcurrently(t *testing.T) {
 	b := newBroker(t, Config{})
 	tr := b.Connect()
 	publish(t, tr, "a", "1")
+	var channels []<-chan *message.Message
 	for range 3 {
-		ch := subscribe(t, tr, wide("s", "a"))
-		defer wantClosed(t, ch)
+		channels = append(channels, subscribe(t, tr, wide("s", "a")))
 	}
 	publish(t, tr, "a", numbers(1, 20)...)
 	var closing sync.WaitGroup
@@ -141,6 +141,9 @@ func TestCloseTwiceAndConcurrently(t *testing.T) {
 	closing.Wait()
 	if err := tr.Close(); err != nil {
 		t.Error(err)
+	}
+	for _, ch := range channels {
+		wantClosed(t, ch)
 	}
 }
 

@@ -1,0 +1,123 @@
+package transports_test
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/gotidings/tidings/transports"
+	_ "github.com/gotidings/tidings/transports/memory"
+)
+
+var errRefused = errors.New("connection refused")
+
+func init() {
+	transports.Register("refusing", func(_ context.Context, u *url.URL) (transports.Transport, error) {
+		if password, _ := u.User.Password(); password == "" {
+			return nil, errors.New("no password")
+		}
+		return nil, errRefused
+	})
+}
+
+func TestOpenChoosesTheDriverByScheme(t *testing.T) {
+	t.Parallel()
+	tr, err := transports.Open(t.Context(), "memory://")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Close(); err != nil {
+		t.Error(err)
+	}
+	_, err = transports.Open(t.Context(), "REFUSING://user:password@host")
+	if !errors.Is(err, errRefused) || !strings.Contains(err.Error(), "open refusing transport") {
+		t.Errorf("got %v; want what the driver says", err)
+	}
+}
+
+func TestUnknownSchemeListsTheDrivers(t *testing.T) {
+	t.Parallel()
+	_, err := transports.Open(t.Context(), "ampq://user:secret@host")
+	if !errors.Is(err, transports.ErrUnknownScheme) {
+		t.Fatalf("got %v; want ErrUnknownScheme", err)
+	}
+	for _, want := range []string{`"ampq"`, "[memory refusing", "import the package"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v; want it to say %s", err, want)
+		}
+	}
+}
+
+func TestMalformedURLIsExplainedWithoutQuotingIt(t *testing.T) {
+	t.Parallel()
+	for rawURL, want := range map[string]string{
+		"":                                  "has no scheme",
+		"localhost/secret":                  "has no scheme",
+		"amqp://user:secret%zz@host":        "% sign in a password is written %25",
+		"amqp://user:secret%@host":          "% sign in a password is written %25",
+		"amqp://user:secret/more@host":      "must be %-escaped",
+		"amqp://user:secret#more@host":      "must be %-escaped",
+		"amqp://user:secret more@host":      "must be %-escaped",
+		"amqp://user:secret\n@host":         "must be %-escaped",
+		"amqp://user:secret@ho st":          "a host name can't have",
+		"amqp://user:secret@host:port":      "must be %-escaped",
+		"://user:secret@host":               "must be %-escaped",
+		"user:secret@host":                  `unknown transport scheme "user"`,
+		"amqp://user:secret@host/%":         "written %25",
+		"refusing://user:secret@host":       "connection refused",
+		"refusing://user:secret@host/?x=%z": "connection refused",
+	} {
+		_, err := transports.Open(t.Context(), rawURL)
+		switch {
+		case err == nil:
+			t.Errorf("%q is accepted", rawURL)
+		case strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "more"):
+			t.Errorf("%q: the error has the password: %v", rawURL, err)
+		case !strings.Contains(err.Error(), want):
+			t.Errorf("%q: got %v; want %q", rawURL, err, want)
+		}
+	}
+}
+
+func TestRegisteringASchemeTwicePanics(t *testing.T) {
+	t.Parallel()
+	defer func() {
+		if r := recover(); r != `transports: scheme "memory" is registered twice` {
+			t.Errorf("recovered %v", r)
+		}
+	}()
+	transports.Register("memory", nil)
+}
+
+func FuzzOpen(f *testing.F) {
+	for _, scheme := range []string{"memory", "refusing", "amqp", "", "1", "a b", "memory:"} {
+		for _, odd := range []string{"", "%", "%2", "%zz", "/", "?", "#", "@", ":", " ", "\n", "\x00", "[", "]", "é", "\xff", "&queue_size=", ";", "//"} {
+			f.Add(scheme, odd, "host:1/vhost?queue_size=1")
+		}
+	}
+	f.Fuzz(func(t *testing.T, scheme, odd, rest string) {
+		const secret = "S3CRET"
+		if strings.Contains(scheme+odd+rest, secret) || strings.ContainsAny(scheme, "/?#") {
+			t.Skip("the secret is no password then")
+		}
+		for _, rawURL := range []string{
+			scheme + "://user:" + secret + odd + secret + "@" + rest,
+			scheme + "://user:" + odd + secret + "@" + rest,
+			"memory://user:" + odd + secret + "@" + rest,
+			scheme + odd + rest,
+		} {
+			tr, err := transports.Open(t.Context(), rawURL)
+			if err == nil {
+				if err := tr.Close(); err != nil {
+					t.Error(err)
+				}
+				continue
+			}
+			if strings.Contains(err.Error(), secret) {
+				t.Errorf("%q: the error has the password: %v", rawURL, err)
+			}
+		}
+	})
+}
