@@ -54,8 +54,7 @@ func appendFailures(failures []transports.PublishFailure, first, n int, err erro
 	if err == nil {
 		return failures
 	}
-	var partial *transports.PublishError
-	if errors.As(err, &partial) {
+	if partial, ok := errors.AsType[*transports.PublishError](err); ok {
 		for _, f := range partial.Failures {
 			failures = append(failures, transports.PublishFailure{Index: first + f.Index, Err: f.Err})
 		}

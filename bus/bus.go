@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/gotidings/tidings/events"
@@ -67,8 +68,11 @@ func New(t transports.Transport, cfg Config) (*Bus, error) {
 		run:       newLife(),
 	}
 	b.send = b.toTransport
-	for i := len(cfg.PublishMiddleware) - 1; i >= 0; i-- {
-		b.send = cfg.PublishMiddleware[i](b.send)
+	if cfg.StructuredMode {
+		b.send = wrap(b.send)
+	}
+	for _, wrap := range slices.Backward(cfg.PublishMiddleware) {
+		b.send = wrap(b.send)
 	}
 	return b, nil
 }

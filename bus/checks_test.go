@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gotidings/tidings/bus"
@@ -66,7 +67,8 @@ func TestStartRefusesBadConfigurationAndSaysHowToMendIt(t *testing.T) {
 		}, "Config.Dedup remembers for 1h0m0s"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			virtual(t, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
 				s := newSetup(t, bus.Config{})
 				c.configure(s.Bus)
 				err := s.Start(t.Context())
@@ -79,7 +81,8 @@ func TestStartRefusesBadConfigurationAndSaysHowToMendIt(t *testing.T) {
 }
 
 func TestStartReportsAllFaultsAtOnce(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		bus.Subscribe(s.Bus, "", ignore[placed])
 		bus.Subscribe[placed](s.Bus, "a", nil)
@@ -121,7 +124,8 @@ func TestNewRefusesBadConfiguration(t *testing.T) {
 }
 
 func TestRegisteredPointerTypeIsPublishedAndHandled(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		bus.Register[*note](s.Bus, "note.written")
 		var got notes[string]
@@ -162,9 +166,9 @@ func TestStartChecksTheDedupStoreAgainstTheTransport(t *testing.T) {
 		"long lease":                                       {bus.Config{Dedup: leased{store, time.Minute}}, false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			virtual(t, func(t *testing.T) {
-				transport := newBroker(t, memory.Config{}).Connect()
-				defer transport.Close()
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				transport := connect(t, newBroker(t, memory.Config{}))
 				cfg := c.cfg
 				cfg.Source = "shop"
 				var b *bus.Bus
@@ -187,10 +191,10 @@ func TestStartChecksTheDedupStoreAgainstTheTransport(t *testing.T) {
 }
 
 func TestStartWarnsOfWhatIsDoubtful(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		transport := newBroker(t, memory.Config{}).Connect()
-		defer transport.Close()
+		transport := connect(t, newBroker(t, memory.Config{}))
 		b := newBus(t, plain{transport}, bus.Config{Source: "shop", Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		bus.Subscribe(b, "a", ignore[placed], bus.Timeout(time.Minute))
 		if err := b.Start(t.Context()); err != nil {
@@ -211,7 +215,8 @@ func TestStartWarnsOfWhatIsDoubtful(t *testing.T) {
 }
 
 func TestLogTellsWhatFailedAndNoPayload(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		s := newSetup(t, bus.Config{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 		bus.Subscribe(s.Bus, "a", func(context.Context, placed) error { panic("boo") }, bus.Retry(exact(2, time.Second)))
@@ -221,7 +226,7 @@ func TestLogTellsWhatFailedAndNoPayload(t *testing.T) {
 		if err := s.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
-		for _, want := range []string{`level=DEBUG msg="event retried"`, `level=WARN msg="event redelivered"`, `level=ERROR msg="event poisoned"`, "subscription=shop.a", "event_type=order.placed", "attempt=4", `error="panic: boo"`} {
+		for _, want := range []string{"level=DEBUG msg=delivery outcome=retried", "level=WARN msg=delivery outcome=redelivered", "level=ERROR msg=delivery outcome=poisoned", "subscription=shop.a", "event_type=order.placed", "attempt=4", `error="panic: boo"`} {
 			if !strings.Contains(log.String(), want) {
 				t.Errorf("the log has no %q:\n%s", want, log.String())
 			}

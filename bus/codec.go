@@ -2,6 +2,8 @@ package bus
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"mime"
 	"strings"
 )
@@ -21,12 +23,24 @@ type Codec interface {
 	Unmarshal(data []byte, event any) error
 }
 
+// SelectiveCodec is a [Codec] that can't encode every event. One without this method
+// can, so it comes last in Config.Codecs.
+type SelectiveCodec interface {
+	Codec
+
+	// Encodes reports whether Marshal can encode an event of this type.
+	Encodes(event any) bool
+}
+
 // JSON is the default [Codec]: encoding/json. It reads application/json,
 // text/json and every type that ends in +json, and takes data without a content
 // type to be JSON, as CloudEvents does.
+//
+// It leaves protobuf messages alone, whose JSON form encoding/json does not know, unless
+// they have methods for it.
 type JSON struct{}
 
-var _ Codec = JSON{}
+var _ SelectiveCodec = JSON{}
 
 const jsonType = "application/json"
 
@@ -44,11 +58,45 @@ func (JSON) Accepts(contentType string) bool {
 	}
 	// A structured-mode CloudEvent is JSON whose data is one level deeper.
 	return mediaType == jsonType || mediaType == "text/json" ||
-		strings.HasSuffix(mediaType, "+json") && mediaType != "application/cloudevents+json"
+		strings.HasSuffix(mediaType, "+json") && structuredType(mediaType) == ""
+}
+
+// protobufMessage is what all generated protobuf types implement.
+type protobufMessage interface{ ProtoMessage() }
+
+var errProtobuf = errors.New("encoding/json does not know the JSON form of a protobuf message")
+
+// Encodes reports whether an event is not a protobuf message, or has MarshalJSON.
+func (JSON) Encodes(event any) bool {
+	_, message := event.(protobufMessage)
+	_, able := event.(json.Marshaler)
+	return !message || able
 }
 
 // Marshal encodes an event.
-func (JSON) Marshal(event any) ([]byte, error) { return json.Marshal(event) }
+func (c JSON) Marshal(event any) ([]byte, error) {
+	if !c.Encodes(event) {
+		return nil, errProtobuf
+	}
+	return json.Marshal(event)
+}
 
 // Unmarshal decodes an event.
-func (JSON) Unmarshal(data []byte, event any) error { return json.Unmarshal(data, event) }
+func (JSON) Unmarshal(data []byte, event any) error {
+	if _, message := event.(protobufMessage); message {
+		if _, able := event.(json.Unmarshaler); !able {
+			return errProtobuf
+		}
+	}
+	return json.Unmarshal(data, event)
+}
+
+// codecFor returns the codec that writes events of a type, of which event is one.
+func (b *Bus) codecFor(event any) (Codec, error) {
+	for _, codec := range b.cfg.Codecs {
+		if selective, ok := codec.(SelectiveCodec); !ok || selective.Encodes(event) {
+			return codec, nil
+		}
+	}
+	return nil, &TypeError{fmt.Sprintf("%T", event), "can be encoded by no codec of Config.Codecs; add one, for protobuf messages that of codecs/protobuf"}
+}

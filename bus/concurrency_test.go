@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gotidings/tidings/bus"
 )
 
 func TestConcurrencyIsNeverExceeded(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		var steps notes[int]
 		bus.Subscribe(s.Bus, "a", func(context.Context, placed) error {
@@ -36,7 +38,8 @@ func TestConcurrencyIsNeverExceeded(t *testing.T) {
 
 // A back-off holds no slot: failing events would hold up those that succeed.
 func TestEventsInBackOffLeaveTheirSlotsToOthers(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		var good notes[int]
 		bus.Subscribe(s.Bus, "a", func(_ context.Context, e placed) error {

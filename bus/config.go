@@ -24,9 +24,16 @@ type Config struct {
 	// Empty means Source.
 	Service string
 
-	// Codecs read and write events' data. The first one writes; the first one
-	// that accepts an event's content type reads. None means [JSON].
+	// Codecs read and write events' data. An event is written by the first one that
+	// encodes its type, see [SelectiveCodec], and read by the first one that accepts
+	// its content type. None means [JSON].
 	Codecs []Codec
+
+	// StructuredMode publishes events in the structured mode of CloudEvents, the
+	// attributes and the data in one JSON object, [events.JSONFormat], for services
+	// that want it so. The message's metadata has the attributes as well, so nothing
+	// changes for transports and for subscriptions: every bus reads both modes.
+	StructuredMode bool
 
 	// Concurrency is how many events a subscription handles at a time unless it
 	// says otherwise. 0 means 16.

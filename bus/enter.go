@@ -15,8 +15,8 @@ import (
 // it for values first, because the context package then finds the cancellation
 // there without a goroutine for each child.
 type deliveryContext struct {
-	context.Context
-	message context.Context
+	context.Context                 //nolint:containedctx // it is a context: that of the handlers
+	message         context.Context //nolint:containedctx // and this is the one that it has further values from
 }
 
 func (c deliveryContext) Value(key any) any {
@@ -26,11 +26,12 @@ func (c deliveryContext) Value(key any) any {
 	return c.message.Value(key)
 }
 
-// enter gives messages the handlers' context.
+// enter gives messages the handlers' context, and the event in them its place.
 func enter(runCtx context.Context) message.HandlerMiddleware {
 	return func(h message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
 			msg.SetContext(deliveryContext{Context: runCtx, message: msg.Context()})
+			_ = unwrap(msg) // refuseMalformed has the error again
 			return h(msg)
 		}
 	}
@@ -44,6 +45,7 @@ func (p poisonTopic) Poison(ctx context.Context, subscription string, msg *messa
 	return p.transport.Publish("poison."+subscription, msg)
 }
 
-func (s *Subscription) warn(what string, err error) {
-	s.bus.log.Error(what, slog.String("subscription", s.fullName), slog.Any("error", err))
+// trouble returns what a log line on a subscription's trouble says.
+func (s *Subscription) trouble(err error) slog.Attr {
+	return slog.GroupAttrs("", slog.String("subscription", s.fullName), slog.Any("error", err))
 }

@@ -33,13 +33,6 @@ type paid struct {
 
 func (paid) EventType() string { return "order.paid" }
 
-// virtual runs a test in virtual time.
-func virtual(t *testing.T, test func(t *testing.T)) {
-	t.Helper()
-	t.Parallel()
-	synctest.Test(t, test)
-}
-
 // setup is a bus on a memory broker that tests can connect to as well.
 type setup struct {
 	*bus.Bus
@@ -64,9 +57,21 @@ func newBroker(t *testing.T, cfg memory.Config) *memory.Broker {
 	return broker
 }
 
-func newSetupOn(t *testing.T, broker *memory.Broker, cfg bus.Config) *setup {
+// connect opens a transport for as long as the test lasts.
+func connect(t *testing.T, broker *memory.Broker) *memory.Transport {
 	t.Helper()
 	transport := broker.Connect()
+	t.Cleanup(func() {
+		if err := transport.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return transport
+}
+
+func newSetupOn(t *testing.T, broker *memory.Broker, cfg bus.Config) *setup {
+	t.Helper()
+	transport := connect(t, broker)
 	s := &setup{t: t, broker: broker, transport: transport, steps: &steps{}}
 	if cfg.Source == "" {
 		cfg.Source = "shop"
@@ -76,9 +81,6 @@ func newSetupOn(t *testing.T, broker *memory.Broker, cfg bus.Config) *setup {
 	t.Cleanup(func() {
 		if err := s.Shutdown(context.Background()); err != nil {
 			t.Errorf("shutdown: %v", err)
-		}
-		if err := transport.Close(); err != nil {
-			t.Errorf("close: %v", err)
 		}
 	})
 	return s

@@ -38,6 +38,7 @@ func formLanes(intake context.Context, in <-chan *message.Message) <-chan *messa
 	go func() { // ends with the subscription
 		defer close(out)
 		for msg := range in {
+			_ = unwrap(msg) // the key is inside; refuseMalformed has the error again
 			turn := l.join(events.DecodeMetadata(msg.UUID, msg.Metadata).PartitionKey)
 			msg.SetContext(context.WithValue(msg.Context(), laneKey{}, turn))
 			select {

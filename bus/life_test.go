@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -27,7 +28,8 @@ func tracing(calls *notes[string], name string) message.HandlerMiddleware {
 }
 
 func TestPublishBeforeStartIsRefusedWithSubscriptions(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		if err := s.Publish(t.Context(), placed{}); err != nil {
 			t.Errorf("a bus without subscriptions publishes without Start: %v", err)
@@ -44,7 +46,8 @@ func TestPublishBeforeStartIsRefusedWithSubscriptions(t *testing.T) {
 }
 
 func TestPublishAfterShutdownIsRefused(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		s.start()
 		if err := s.Shutdown(t.Context()); err != nil {
@@ -56,7 +59,8 @@ func TestPublishAfterShutdownIsRefused(t *testing.T) {
 }
 
 func TestPublishAfterTheTransportClosedIsRefused(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		if err := s.transport.Close(); err != nil {
 			t.Fatal(err)
@@ -66,7 +70,8 @@ func TestPublishAfterTheTransportClosedIsRefused(t *testing.T) {
 }
 
 func TestStartTwiceIsRefused(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		s.start()
 		check(t, "second Start is ErrStarted", errors.Is(s.Start(t.Context()), bus.ErrStarted), true)
@@ -74,7 +79,8 @@ func TestStartTwiceIsRefused(t *testing.T) {
 }
 
 func TestSubscribingAfterStartPanics(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		sub := bus.Subscribe(s.Bus, "a", func(context.Context, placed) error { return nil })
 		s.start()
@@ -91,7 +97,8 @@ func TestSubscribingAfterStartPanics(t *testing.T) {
 }
 
 func TestWhatIsPublishedWhileNobodyRunsWaits(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		broker := newBroker(t, memory.Config{})
 		run := func(got *notes[int]) *setup {
 			s := newSetupOn(t, broker, bus.Config{})
@@ -114,7 +121,8 @@ func TestWhatIsPublishedWhileNobodyRunsWaits(t *testing.T) {
 }
 
 func TestShutdownLetsHandlersFinishAndPublish(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		var canceled notes[bool]
 		bus.Subscribe(s.Bus, "a", func(ctx context.Context, _ placed) error {
@@ -140,7 +148,8 @@ func TestShutdownLetsHandlersFinishAndPublish(t *testing.T) {
 }
 
 func TestHandlersThatOverstayAreInterruptedAndNothingIsCounted(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		broker := newBroker(t, memory.Config{})
 		s := newSetupOn(t, broker, bus.Config{ShutdownTimeout: time.Minute})
 		var causes notes[error]
@@ -180,8 +189,9 @@ func TestHandlersThatOverstayAreInterruptedAndNothingIsCounted(t *testing.T) {
 }
 
 func TestShutdownGivesUpOnAHandlerThatIgnoresItsContext(t *testing.T) {
-	virtual(t, func(t *testing.T) {
-		transport := newBroker(t, memory.Config{}).Connect()
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		transport := connect(t, newBroker(t, memory.Config{}))
 		b := newBus(t, transport, bus.Config{Source: "shop", ShutdownTimeout: time.Second})
 		release := make(chan struct{})
 		bus.Subscribe(b, "stubborn", func(context.Context, placed) error { <-release; return nil })
@@ -208,7 +218,8 @@ func TestShutdownGivesUpOnAHandlerThatIgnoresItsContext(t *testing.T) {
 }
 
 func TestShutdownCanBeCalledAgainAfterItsContextEnded(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		bus.Subscribe(s.Bus, "a", func(context.Context, placed) error {
 			time.Sleep(10 * time.Second) // virtual
@@ -236,7 +247,8 @@ func TestShutdownCanBeCalledAgainAfterItsContextEnded(t *testing.T) {
 }
 
 func TestShutdownBeforeStart(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		bus.Subscribe(s.Bus, "a", func(context.Context, placed) error { return nil })
 		for range 2 {
@@ -251,7 +263,8 @@ func TestShutdownBeforeStart(t *testing.T) {
 }
 
 func TestRunDrainsWhenItsContextEnds(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		bus.Subscribe(s.Bus, "a", func(ctx context.Context, _ placed) error {
 			time.Sleep(time.Second) // virtual
@@ -272,7 +285,8 @@ func TestRunDrainsWhenItsContextEnds(t *testing.T) {
 }
 
 func TestRunReturnsTheErrorOfStart(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		s.Subscription("nothing")
 		if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "receives nothing") {
@@ -282,8 +296,9 @@ func TestRunReturnsTheErrorOfStart(t *testing.T) {
 }
 
 func TestBusEndsWithAnErrorWhenASubscriptionIsLost(t *testing.T) {
-	virtual(t, func(t *testing.T) {
-		transport := newBroker(t, memory.Config{}).Connect()
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		transport := connect(t, newBroker(t, memory.Config{}))
 		b := newBus(t, transport, bus.Config{Source: "shop"})
 		bus.Subscribe(b, "a", func(context.Context, placed) error { return nil })
 		bus.Subscribe(b, "b", func(context.Context, placed) error { return nil })
@@ -305,7 +320,8 @@ func TestBusEndsWithAnErrorWhenASubscriptionIsLost(t *testing.T) {
 }
 
 func TestEphemeralSubscriptionSeesEveryEventInEveryReplicaAndLeavesNothing(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		broker := newBroker(t, memory.Config{})
 		var got [2]notes[int]
 		var replicas [2]*setup
@@ -330,10 +346,10 @@ func TestEphemeralSubscriptionSeesEveryEventInEveryReplicaAndLeavesNothing(t *te
 }
 
 func TestStartThatFailsLeavesNothingBehindAndCanBeRepeated(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		broker := newBroker(t, memory.Config{})
-		transport := broker.Connect()
-		defer transport.Close()
+		transport := connect(t, broker)
 		failing := &failingSubscribe{Transport: transport, failAt: 2}
 		b := newBus(t, failing, bus.Config{Source: "shop"})
 		var got notes[int]
@@ -358,7 +374,8 @@ func TestStartThatFailsLeavesNothingBehindAndCanBeRepeated(t *testing.T) {
 }
 
 func TestStartEndsWithItsContext(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		bus.Subscribe(s.Bus, "a", func(context.Context, placed) error { return nil })
 		ctx, cancel := context.WithCancelCause(t.Context())

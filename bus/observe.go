@@ -72,6 +72,7 @@ func (s *Subscription) observe(msg *message.Message, outcome Outcome, err error,
 	}
 	if logged {
 		attrs := []slog.Attr{
+			slog.String("outcome", outcome.String()),
 			slog.String("subscription", s.fullName),
 			slog.String("event_type", md.Type),
 			slog.String("event_id", md.ID),
@@ -81,6 +82,6 @@ func (s *Subscription) observe(msg *message.Message, outcome Outcome, err error,
 		if delay > 0 {
 			attrs = append(attrs, slog.Duration("delay", delay))
 		}
-		b.log.LogAttrs(msg.Context(), level, "event "+outcome.String(), attrs...)
+		b.log.LogAttrs(msg.Context(), level, "delivery", attrs...)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -15,7 +16,8 @@ import (
 )
 
 func TestPausedSubscriptionHandlesNothingAndLosesNothing(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		var got, other notes[int]
 		bus.Subscribe(s.Bus, "a", got.numbers(number), bus.Concurrency(2))
@@ -49,7 +51,8 @@ func TestPausedSubscriptionHandlesNothingAndLosesNothing(t *testing.T) {
 }
 
 func TestPausedSubscriptionShutsDownAtOnce(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		bus.Subscribe(s.Bus, "a", func(context.Context, placed) error { return nil })
 		s.start()
@@ -68,7 +71,8 @@ func TestPausedSubscriptionShutsDownAtOnce(t *testing.T) {
 }
 
 func TestPauseOnPoisonStandsStillUntilResume(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		var mended atomic.Bool
 		var calls notes[string]
@@ -95,7 +99,8 @@ func TestPauseOnPoisonStandsStillUntilResume(t *testing.T) {
 }
 
 func TestOperationsOnAnUnknownSubscription(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		_, reasonsErr := s.PauseReasons("x")
 		_, redriveErr := s.Redrive(t.Context(), "x", bus.Selection{})
@@ -137,7 +142,8 @@ func poisonedSetup(t *testing.T) (s *setup, handled *notes[int], mend func()) {
 }
 
 func TestRedrivePutsPoisonedEventsBackToTheirSubscriptionOnly(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s, handled, mend := poisonedSetup(t)
 		mend()
 		before := len(s.steps.outcomes("b"))
@@ -154,7 +160,8 @@ func TestRedrivePutsPoisonedEventsBackToTheirSubscriptionOnly(t *testing.T) {
 }
 
 func TestRedrivenEventStartsAfreshAndCanBePoisonedAgain(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s, _, _ := poisonedSetup(t)
 		if _, err := s.Redrive(t.Context(), "a", bus.Selection{Limit: 1}); err != nil {
 			t.Fatal(err)
@@ -183,7 +190,8 @@ func TestRedriveSelects(t *testing.T) {
 		"slowly":   {bus.Selection{Every: time.Minute}, 5, 0, 4 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
-			virtual(t, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
 				s, _, mend := poisonedSetup(t)
 				mend()
 				start := time.Now()
@@ -200,7 +208,8 @@ func TestRedriveSelects(t *testing.T) {
 }
 
 func TestRedriveStopsWithItsContext(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s, _, mend := poisonedSetup(t)
 		mend()
 		ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
@@ -213,7 +222,8 @@ func TestRedriveStopsWithItsContext(t *testing.T) {
 }
 
 func TestDiscardPoisonedDeletes(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s, handled, mend := poisonedSetup(t)
 		mend()
 		n, err := s.DiscardPoisoned(t.Context(), "a", bus.Selection{Limit: 2})
@@ -228,7 +238,8 @@ func TestDiscardPoisonedDeletes(t *testing.T) {
 }
 
 func TestRemoveSubscriptionDeletesItsQueue(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s, _, _ := poisonedSetup(t)
 		if err := s.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
@@ -257,8 +268,9 @@ func (f *fullPoison) Poison(ctx context.Context, subscription string, msg *messa
 }
 
 func TestSubscriptionPausesWhileItsPoisonQueueCanNotBeWritten(t *testing.T) {
-	virtual(t, func(t *testing.T) {
-		transport := &fullPoison{Transport: newBroker(t, memory.Config{}).Connect()}
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		transport := &fullPoison{Transport: connect(t, newBroker(t, memory.Config{}))}
 		transport.broken.Store(true)
 		b := newBus(t, transport, bus.Config{Source: "shop"})
 		var got notes[int]
@@ -287,7 +299,10 @@ func TestSubscriptionPausesWhileItsPoisonQueueCanNotBeWritten(t *testing.T) {
 		pass(time.Minute)
 		checkAll(t, "calls", got.get(), []int{1, 2})
 		n := 0
-		for range b.Poisoned(t.Context(), "a") {
+		for _, err := range b.Poisoned(t.Context(), "a") {
+			if err != nil {
+				t.Fatal(err)
+			}
 			n++
 		}
 		check(t, "poisoned", n, 1)
@@ -301,9 +316,9 @@ func TestSubscriptionPausesWhileItsPoisonQueueCanNotBeWritten(t *testing.T) {
 }
 
 func TestTransportWithoutCapabilitiesHasItsFallbacks(t *testing.T) {
-	virtual(t, func(t *testing.T) {
-		transport := newBroker(t, memory.Config{}).Connect()
-		defer transport.Close()
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		transport := connect(t, newBroker(t, memory.Config{}))
 		b := newBus(t, plain{transport}, bus.Config{Source: "shop"})
 		calls := 0
 		bus.Subscribe(b, "a", func(context.Context, placed) error { calls++; return errors.New("no") }, bus.Retry(exact(1, time.Minute)))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gotidings/tidings/bus"
@@ -25,7 +26,8 @@ func failing(calls *notes[string], n int, until func() bool) func(context.Contex
 }
 
 func TestOrderedLaneWaitsInPlaceWhileOtherKeysGoOn(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		var calls notes[string]
 		start := time.Now()
@@ -49,7 +51,8 @@ func TestOrderedLaneWaitsInPlaceWhileOtherKeysGoOn(t *testing.T) {
 }
 
 func TestPoisonedEventFreesItsLane(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		var calls notes[string]
 		bus.Subscribe(s.Bus, "o", failing(&calls, 1, func() bool { return false }), bus.Ordered(), bus.Retry(exact(2, time.Second)))
@@ -63,7 +66,8 @@ func TestPoisonedEventFreesItsLane(t *testing.T) {
 
 // RabbitMQ takes back what is not acknowledged in half an hour.
 func TestOrderedLaneDoesNotWaitLongerThanBrokersAllow(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		var calls notes[string]
 		bus.Subscribe(s.Bus, "o", failing(&calls, 1, func() bool { return false }), bus.Ordered(),
@@ -77,7 +81,8 @@ func TestOrderedLaneDoesNotWaitLongerThanBrokersAllow(t *testing.T) {
 }
 
 func TestOrderedEventsOfOneKeyNeverOverlap(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		var running notes[string]
 		var order [3]notes[int]
@@ -120,7 +125,8 @@ func TestOrderedEventsOfOneKeyNeverOverlap(t *testing.T) {
 }
 
 func TestOrderedEventsGoBackInOrderAtShutdown(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		broker := newBroker(t, memory.Config{})
 		s := newSetupOn(t, broker, bus.Config{ShutdownTimeout: time.Second})
 		var first, second notes[string]
@@ -145,7 +151,8 @@ func TestOrderedEventsGoBackInOrderAtShutdown(t *testing.T) {
 }
 
 func TestWaitInPlaceEndsAtShutdown(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		var calls notes[string]
 		bus.Subscribe(s.Bus, "o", failing(&calls, 1, func() bool { return false }), bus.Ordered(), bus.Retry(exact(1, 10*time.Minute)))

@@ -171,7 +171,10 @@ func (b *Bus) encode(ctx context.Context, name string, event any, opts []Publish
 	if err := validate(event); err != nil {
 		return transports.Outgoing{}, err
 	}
-	codec := b.cfg.Codecs[0]
+	codec, err := b.codecFor(event)
+	if err != nil {
+		return transports.Outgoing{}, err
+	}
 	data, err := codec.Marshal(event)
 	if err != nil {
 		return transports.Outgoing{}, fmt.Errorf("encode: %w", err)

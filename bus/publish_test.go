@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -17,7 +18,8 @@ import (
 )
 
 func TestPublishedEventCarriesCloudEventsAttributes(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		var got notes[events.Metadata]
 		bus.Subscribe(s.Bus, "a", func(ctx context.Context, _ placed) error {
@@ -49,7 +51,8 @@ func TestPublishedEventCarriesCloudEventsAttributes(t *testing.T) {
 }
 
 func TestPublishOptionsSetAttributes(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		var got notes[events.Metadata]
 		bus.Subscribe(s.Bus, "a", func(ctx context.Context, _ placed) error {
@@ -79,7 +82,8 @@ func TestPublishOptionsSetAttributes(t *testing.T) {
 }
 
 func TestPublishInAHandlerInheritsCorrelationAndCause(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		var first, second notes[events.Metadata]
 		bus.Subscribe(s.Bus, "pay", func(ctx context.Context, e placed) error {
@@ -103,7 +107,8 @@ func TestPublishInAHandlerInheritsCorrelationAndCause(t *testing.T) {
 }
 
 func TestCauseWithoutCorrelationIDBecomesTheCorrelation(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		var got notes[events.Metadata]
 		bus.Subscribe(s.Bus, "pay", func(ctx context.Context, _ placed) error { return s.Publish(ctx, paid{}) })
@@ -144,7 +149,8 @@ type unencodable struct{ C chan int }
 func (unencodable) EventType() string { return "unencodable" }
 
 func TestPublishRefusesBadInputAndSendsNothing(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		broker := newBroker(t, memory.Config{MaxMessageBytes: 100})
 		s := newSetupOn(t, broker, bus.Config{})
 		var seen notes[events.Metadata]
@@ -189,7 +195,8 @@ func TestPublishRefusesBadInputAndSendsNothing(t *testing.T) {
 }
 
 func TestPublishAllSendsNothingWhenOneEventIsBad(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		var got notes[int]
 		bus.Subscribe(s.Bus, "a", got.numbers(number))
@@ -209,7 +216,8 @@ func TestPublishAllSendsNothingWhenOneEventIsBad(t *testing.T) {
 }
 
 func TestPublishAllKeepsOrderAcrossTypes(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		var got notes[string]
 		sub := s.Subscription("projection", bus.Concurrency(1))
@@ -223,7 +231,8 @@ func TestPublishAllKeepsOrderAcrossTypes(t *testing.T) {
 }
 
 func TestPublishIsHeldBackByAFullQueueUntilItsContextEnds(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		broker := newBroker(t, memory.Config{QueueSize: 4})
 		s := newSetupOn(t, broker, bus.Config{})
 		release := make(chan struct{})
@@ -244,7 +253,8 @@ func TestPublishIsHeldBackByAFullQueueUntilItsContextEnds(t *testing.T) {
 
 // A publisher that is faster than its handlers must not fill the memory.
 func TestFastPublisherNeverFillsTheQueueBeyondItsSize(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		const size = 8
 		s := newSetupOn(t, newBroker(t, memory.Config{QueueSize: size}), bus.Config{})
 		var handled notes[int]
@@ -267,7 +277,8 @@ func TestFastPublisherNeverFillsTheQueueBeyondItsSize(t *testing.T) {
 }
 
 func TestPublishMiddlewareWrapsInOrder(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		var calls notes[string]
 		wrap := func(name string) bus.PublishMiddleware {
 			return func(next bus.PublishFunc) bus.PublishFunc {
@@ -294,7 +305,8 @@ func TestPublishMiddlewareWrapsInOrder(t *testing.T) {
 }
 
 func TestPublishRawSendsAnEventAsItStands(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t, bus.Config{})
 		var got notes[bus.Raw]
 		bus.SubscribeRaw(s.Bus, "all", []string{"#"}, func(_ context.Context, raw bus.Raw) error {
@@ -342,10 +354,10 @@ func (p plain) Subscribe(ctx context.Context, s transports.Subscription) (<-chan
 func (p plain) Close() error { return p.t.Close() }
 
 func TestBatchOnATransportWithoutBatchesSaysWhichEventsFailed(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		broker := newBroker(t, memory.Config{MaxMessageBytes: 20})
-		transport := broker.Connect()
-		defer transport.Close()
+		transport := connect(t, broker)
 		b := newBus(t, plain{transport}, bus.Config{Source: "shop"})
 		var partial *transports.PublishError
 		err := b.PublishAll(t.Context(), placed{}, paid{}, paid{N: 123456789012345678}, placed{N: 1}, placed{N: 123456789012345678})
@@ -376,7 +388,8 @@ func TestBatchOnATransportWithoutBatchesSaysWhichEventsFailed(t *testing.T) {
 // With a queue of one, a handler that waited for room in its own queue would wait
 // for ever.
 func TestHandlerThatPublishesToItsOwnFullQueueGoesOn(t *testing.T) {
-	virtual(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		s := newSetupOn(t, newBroker(t, memory.Config{QueueSize: 1}), bus.Config{})
 		var got notes[int]
 		bus.Subscribe(s.Bus, "countdown", func(ctx context.Context, e placed) error {

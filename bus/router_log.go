@@ -51,5 +51,5 @@ func (l routerLog) write(level slog.Level, msg string, fields watermill.LogField
 	for k, v := range fields {
 		attrs = append(attrs, slog.Any(k, v))
 	}
-	l.log.LogAttrs(ctx, level, "router: "+msg, attrs...)
+	l.log.LogAttrs(ctx, level, "router: "+msg, attrs...) //nolint:sloglint // the router's own words
 }

@@ -57,13 +57,13 @@ func (s *Subscription) stack(runCtx context.Context, stopping <-chan struct{}) [
 		stack = append(stack, inLane(stopping)) // outside the gate: whatever happens, a turn ends
 	}
 	stack = append(stack, s.gate.Middleware(stopping), middleware.Correlation(s.fullName),
-		s.poison(stopping), s.redelivery(stopping))
+		s.poison(stopping), refuseMalformed, s.redelivery(stopping))
 	if b.cfg.Dedup != nil && !s.settings.noDedup {
 		stack = append(stack, middleware.Dedup(middleware.DedupConfig{
 			Subscription: s.fullName,
 			Store:        b.cfg.Dedup,
 			OnDuplicate:  func(msg *message.Message) { s.observe(msg, Deduplicated, nil, 0) },
-			OnStoreError: func(err error) { s.warn("deduplication store", err) },
+			OnStoreError: func(err error) { s.bus.log.Error("deduplication store failed", s.trouble(err)) },
 		}))
 	}
 	stack = append(stack, s.noteHandled, middleware.Retry(middleware.RetryConfig{
@@ -93,7 +93,7 @@ func (s *Subscription) lastResort(stopping <-chan struct{}) message.HandlerMiddl
 			if err == nil || errors.Is(err, middleware.ErrInterrupted) {
 				return out, err
 			}
-			s.warn("the event could not be dealt with and goes back", err)
+			s.bus.log.Error("the event could not be dealt with and goes back", s.trouble(err))
 			timer := time.NewTimer(lastResortDelay)
 			defer timer.Stop()
 			select {
@@ -123,7 +123,9 @@ func (s *Subscription) poison(stopping <-chan struct{}) message.HandlerMiddlewar
 		Stopping:     stopping,
 		OnPoison:     func(msg *message.Message, err error) { s.observe(msg, Poisoned, err, 0) },
 		OnDiscard:    func(msg *message.Message, err error) { s.observe(msg, Discarded, err, 0) },
-		OnWriteError: func(err error) { s.warn("poison queue; the subscription is paused until it can be written", err) },
+		OnWriteError: func(err error) {
+			s.bus.log.Error("poison queue can't be written; the subscription is paused until it can", s.trouble(err))
+		},
 	})
 }
 
@@ -139,7 +141,7 @@ func (s *Subscription) redelivery(stopping <-chan struct{}) message.HandlerMiddl
 			}
 			s.observe(msg, outcome, err, delay)
 		},
-		OnWriteError: func(err error) { s.warn("requeue", err) },
+		OnWriteError: func(err error) { s.bus.log.Error("event can't be requeued; it waits until it can", s.trouble(err)) },
 	}
 	requeuer, ok := s.bus.transport.(transports.Requeuer)
 	if ok && !s.settings.ordered {
@@ -164,7 +166,7 @@ func (s *Subscription) pauseInstead(stopping <-chan struct{}) message.HandlerMid
 					s.observe(msg, Discarded, err, 0)
 					return nil, nil
 				}
-				s.warn("the subscription is paused: an event can't be handled", err)
+				s.bus.log.Error("the subscription is paused: an event can't be handled", s.trouble(err))
 				s.pause("event " + msg.UUID + " can't be handled: " + err.Error())
 				if err := s.gate.Wait(msg.Context(), stopping); err != nil {
 					return nil, err

@@ -63,6 +63,9 @@ func On[E any](s *Subscription, handler func(context.Context, E) error) {
 		s.bus.fault(fmt.Errorf("subscription %q: %w", s.name, err))
 		return
 	}
+	if _, err := s.bus.codecFor(zero); err != nil { // and what can't be encoded can't be decoded
+		s.bus.fault(fmt.Errorf("subscription %q: %w", s.name, err))
+	}
 	s.on(eventType, decoding(eventType, handler))
 }
 

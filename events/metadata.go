@@ -100,9 +100,10 @@ func (m *Metadata) Validate() error {
 	ofExtensions := len(faults)
 	for name, value := range m.Extensions {
 		if problem := extensionNameProblem(name); problem != "" {
-			faults = append(faults, &ValidationError{fmt.Sprintf("extension %q", name), problem})
+			faults = append(faults, &ValidationError{fmt.Sprintf("extension %.40q", name), problem})
+			continue
 		}
-		text(name, value)
+		text(name[:min(len(name), 40)], value)
 	}
 	// In one order, so that one fault has one error text to count and group by.
 	slices.SortFunc(faults[ofExtensions:], func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
