@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
+
 	"github.com/gotidings/tidings/bus"
 	"github.com/gotidings/tidings/middleware"
 	"github.com/gotidings/tidings/transports/memory"
@@ -107,11 +109,11 @@ func TestNewRefusesBadConfiguration(t *testing.T) {
 		t.Error("a nil transport was taken")
 	}
 	_, err = bus.New(transport, bus.Config{
-		Codecs: []bus.Codec{nil}, PublishMiddleware: []bus.PublishMiddleware{nil}, Concurrency: -1, Timeout: -1,
+		Codecs: []bus.Codec{nil}, PublishMiddleware: []bus.PublishMiddleware{nil}, Middleware: []message.HandlerMiddleware{nil}, Concurrency: -1, Timeout: -1,
 		ShutdownTimeout: -1, Retry: bus.RetryPolicy{Attempts: -1},
 	})
 	for _, want := range []string{
-		"Source is empty", "Codecs[0] is nil", "PublishMiddleware[0] is nil", "Concurrency is -1",
+		"Source is empty", "Codecs[0] is nil", "PublishMiddleware[0] is nil", "Middleware[0] is nil", "Concurrency is -1",
 		"Timeout is -1ns", "ShutdownTimeout is -1ns", "Retry.Attempts is -1",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {

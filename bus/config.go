@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
+
 	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/middleware"
 	"github.com/gotidings/tidings/transports"
@@ -62,6 +64,11 @@ type Config struct {
 
 	// PublishMiddleware wraps publishing, the first one outermost.
 	PublishMiddleware []PublishMiddleware
+
+	// Middleware goes around the handlers of every subscription, inside the bus's own
+	// and outside the subscription's, [Use]; the first one outermost. It sees each
+	// attempt.
+	Middleware []message.HandlerMiddleware
 
 	// OnDelivery, if set, is called with each step in the life of a delivery, for
 	// counting. It is called concurrently, on the delivery's path: it must be quick
@@ -178,6 +185,11 @@ func (c Config) validate() error {
 	for i, m := range c.PublishMiddleware {
 		if m == nil {
 			fault("PublishMiddleware[%d] is nil", i)
+		}
+	}
+	for i, m := range c.Middleware {
+		if m == nil {
+			fault("Middleware[%d] is nil", i)
 		}
 	}
 	if c.Concurrency < 0 {

@@ -79,6 +79,7 @@ func (s *Subscription) stack(runCtx context.Context, stopping <-chan struct{}) [
 		stack = append(stack, middleware.Timeout(s.settings.timeout))
 	}
 	stack = append(stack, middleware.Recover)
+	stack = append(stack, b.cfg.Middleware...)
 	return append(stack, s.settings.middleware...)
 }
 

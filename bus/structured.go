@@ -37,7 +37,7 @@ const batchFormat = "application/cloudevents-batch+json"
 
 var (
 	errBatch  = errors.New("a batch of events is not supported; send each as a message of its own")
-	errNested = errors.New("the data is a CloudEvent in structured mode again, which CloudEvents does not allow for; its content type could be application/json")
+	errNested = errors.New("the data has a content type of structured mode itself, which an event can't have: say application/json")
 )
 
 // structuredType returns the media type of a content type in lower case, without
@@ -102,7 +102,7 @@ func refuseMalformed(h message.HandlerFunc) message.HandlerFunc {
 	}
 }
 
-// wrap is the innermost publish middleware of a bus with Config.Structured. It sends
+// wrap is the innermost publish middleware of a bus with Config.StructuredMode. It sends
 // copies, so that a middleware further out can change its messages and try again.
 func wrap(next PublishFunc) PublishFunc {
 	return func(ctx context.Context, batch []transports.Outgoing) error {
@@ -111,7 +111,7 @@ func wrap(next PublishFunc) PublishFunc {
 		for i, out := range batch {
 			msg, err := wrapped(out.Message)
 			if err != nil {
-				faults = append(faults, fmt.Errorf("event %d of %d in structured mode: %w", i, len(batch), err))
+				faults = append(faults, fmt.Errorf("structured mode: event %d of %d: %w", i, len(batch), err))
 			}
 			batch[i].Message = msg
 		}

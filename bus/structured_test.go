@@ -204,7 +204,7 @@ func TestMalformedStructuredEventIsPoisonedAtOnceAsItCame(t *testing.T) {
 		"in capitals": {"APPLICATION/CLOUDEVENTS+JSON", "[]", "not a JSON object", "*events.FormatError"},
 		"batch":       {"application/cloudevents-batch+json", "[" + envelope("1", 1, "") + "]", "a batch of events is not supported", "*errors.errorString"},
 		"empty batch": {"application/cloudevents-batch+json;a=b", "[]", "a batch of events is not supported", "*errors.errorString"},
-		"nested":      {structuredType, nested, "the data is a CloudEvent in structured mode again", "*errors.errorString"},
+		"nested":      {structuredType, nested, "the data has a content type of structured mode itself", "*errors.errorString"},
 	} {
 		for _, kind := range []string{"typed", "raw", "ordered"} {
 			t.Run(name+", "+kind, func(t *testing.T) {
@@ -424,7 +424,7 @@ func TestStructuredModeSendsNothingWhenOneEventCanNotBeWritten(t *testing.T) {
 		bus.Subscribe(s.Bus, "a", got.numbers(number))
 		s.start()
 		err := s.PublishAll(t.Context(), placed{N: 1}, placed{N: 2})
-		if err == nil || !strings.Contains(err.Error(), "event 1 of 2 in structured mode: subject has the control character") {
+		if err == nil || !strings.Contains(err.Error(), "structured mode: event 1 of 2: subject has the control character") {
 			t.Errorf("error is %v", err)
 		}
 		settle()

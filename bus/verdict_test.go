@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
+
 	"github.com/gotidings/tidings/bus"
 	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/transports"
@@ -366,8 +368,8 @@ func TestCopyThatMeetsALiveClaimIsNotAcknowledged(t *testing.T) {
 func TestUsersMiddlewareSeesEachAttempt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSetup(t, bus.Config{})
 		var calls notes[string]
+		s := newSetup(t, bus.Config{Middleware: []message.HandlerMiddleware{tracing(&calls, "of the bus")}})
 		bus.Subscribe(s.Bus, "a", func(context.Context, placed) error {
 			calls.add("handler")
 			return errors.New("no")
@@ -375,7 +377,10 @@ func TestUsersMiddlewareSeesEachAttempt(t *testing.T) {
 		s.start()
 		s.publish(placed{})
 		pass(time.Second)
-		checkAll(t, "calls", calls.get(), []string{"outer", "inner", "handler", "outer", "inner", "handler"})
+		checkAll(t, "calls", calls.get(), []string{
+			"of the bus", "outer", "inner", "handler",
+			"of the bus", "outer", "inner", "handler",
+		})
 	})
 }
 

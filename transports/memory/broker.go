@@ -21,6 +21,8 @@ type Broker struct {
 	queues map[string]*queue // by subscription name; ephemeral ones by their unique name
 	order  []*queue          // in the order of their making, so that fan-out is deterministic
 	routes map[string]route  // by topic; emptied when a binding changes
+	held   int               // messages in all queues: ready, delayed and in flight
+	idle   chan struct{}     // closed when held comes to 0; nil while nobody waits for that
 }
 
 // route is what a topic leads to.

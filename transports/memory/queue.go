@@ -54,6 +54,7 @@ func (q *queue) full() bool { return q.used >= q.broker.cfg.QueueSize }
 // add takes a record in, without regard to the bound.
 func (q *queue) add(rec *record, delay time.Duration) {
 	q.used++
+	q.broker.hold(1)
 	if delay <= 0 {
 		q.append(rec)
 		return
@@ -88,6 +89,7 @@ func (q *queue) release() {
 		return
 	}
 	q.used--
+	q.broker.hold(-1)
 	if !q.full() {
 		q.letGo() // before the room goes to a publisher: where there is always one, handlers would be held for ever
 	}
@@ -132,6 +134,7 @@ func (q *queue) remove() {
 	if q.timer != nil {
 		q.timer.Stop()
 	}
+	q.broker.hold(-q.used)
 	q.used = 0
 	q.ready, q.delayed, q.poisoned = deque{}, nil, nil
 	q.admitWaiters()
