@@ -3,6 +3,7 @@ module github.com/gotidings/tidings/examples
 go 1.26
 
 require (
+	github.com/ThreeDotsLabs/watermill v1.5.2
 	github.com/google/go-cmp v0.7.0
 	github.com/gotidings/tidings v0.0.0
 	github.com/schollz/progressbar/v3 v3.19.1
@@ -11,7 +12,6 @@ require (
 )
 
 require (
-	github.com/ThreeDotsLabs/watermill v1.5.2 // indirect
 	github.com/bits-and-blooms/bitset v1.24.4 // indirect
 	github.com/failsafe-go/failsafe-go v0.9.8 // indirect
 	github.com/google/uuid v1.6.0 // indirect

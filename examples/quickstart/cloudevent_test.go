@@ -35,7 +35,8 @@ func TestParseEvent(t *testing.T) {
 			events.Metadata{
 				ID: "1", Source: "/test", Type: "x", Time: time.Date(2026, 1, 1, 20, 4, 5, 600e6, time.UTC), Subject: "s", DataContentType: "a/b",
 				DataSchema: "urn:x", CorrelationID: "c", CausationID: "d", PartitionKey: "k", TraceParent: "t", TraceState: "u",
-			}, "",
+			},
+			"",
 		},
 		{"time in lower case", `"time":"2026-01-02t03:04:05z"`, with(func(md *events.Metadata) { md.Time = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }), ""},
 		{"null is left out", `"time":null,"subject":null,"foo":null,"data_base64":null`, base, ""},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/url"
 
 	"github.com/gotidings/tidings/transports"
 
@@ -25,7 +24,7 @@ func openTransport(ctx context.Context, rawURL string) (transports.Transport, er
 	if err == nil {
 		return t, nil
 	}
-	if u, parseErr := url.Parse(rawURL); parseErr != nil || u.Scheme == "" || !brokerAway(err) {
+	if !brokerAway(err) {
 		err = &usageError{err}
 	}
 	return nil, err

@@ -86,9 +86,6 @@ func readLines(r io.Reader, limit int) iter.Seq2[line, error] {
 			if !yield(l, nil) {
 				return
 			}
-			if cap(text) > 1<<20 {
-				text = nil // one long line need not hold its memory for the rest of the run
-			}
 		}
 	}
 }
@@ -105,13 +102,12 @@ func readLine(in *bufio.Reader, text []byte, limit int) ([]byte, error) {
 	var tooLong error
 	for read := 0; ; {
 		part, err := in.ReadSlice('\n')
-		read += len(part)
-		if read > limit {
-			tooLong = &lineTooLongError{limit}
-			text = nil
-		}
 		if tooLong == nil {
-			text = append(text, part...)
+			if read += len(part); read > limit {
+				tooLong = &lineTooLongError{limit}
+			} else {
+				text = append(text, part...)
+			}
 		}
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull): // the line goes on

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/gotidings/tidings/bus"
 	"github.com/gotidings/tidings/events"
@@ -195,6 +192,14 @@ func TestLedgerRetried(t *testing.T) {
 	b.publish("3", "y")
 	b.report("c", "3", bus.Poisoned, 1, no) // at the first attempt
 	b.want(summary{published: 3, handled: 2, retried: 2, poisoned: 1})
+
+	b.publish("4", "y")
+	b.publish("4", "y") // one of the copies is retried, twice
+	b.report("c", "4", bus.Retried, 1, no)
+	b.report("c", "4", bus.Retried, 2, no)
+	b.handle("c", "4")
+	b.report("c", "4", bus.Deduplicated, 0, nil)
+	b.want(summary{published: 5, handled: 3, retried: 3, deduplicated: 1, poisoned: 1})
 }
 
 func TestLedgerRedrive(t *testing.T) {
@@ -251,108 +256,5 @@ func TestLedgerReasonsAreBounded(t *testing.T) {
 	reasons := b.rows()[2].reasons
 	if len(reasons) != maxReasons+1 || reasons[0] != (poisonReason{otherReasons, 10}) || reasons[1].text != "cannot read 0; at all" {
 		t.Errorf("%d reasons, the first ones %v", len(reasons), reasons[:2])
-	}
-}
-
-func TestLedgerTimes(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		b := newBook(t)
-		time.Sleep(time.Hour) // before the first publish
-		for i := range 100 {
-			b.publish(fmt.Sprint(i), "y")
-		}
-		for i := range 100 {
-			time.Sleep(time.Second)
-			b.handle("c", fmt.Sprint(i))
-		}
-		r := b.rows()[2]
-		if r.p50 != 50*time.Second || r.p99 != 99*time.Second || r.perSecond != 1 {
-			t.Errorf("p50 %v, p99 %v, %v per second; want 50 s, 99 s, 1", r.p50, r.p99, r.perSecond)
-		}
-	})
-}
-
-func TestPercentile(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		values []time.Duration
-		p      int
-		want   time.Duration
-	}{
-		{nil, 50, 0},
-		{[]time.Duration{7}, 50, 7},
-		{[]time.Duration{7}, 99, 7},
-		{[]time.Duration{1, 2}, 50, 1},
-		{[]time.Duration{1, 2, 3}, 50, 2},
-		{[]time.Duration{1, 2, 3}, 99, 3},
-	} {
-		if got := percentile(tt.values, tt.p); got != tt.want {
-			t.Errorf("percentile(%v, %d) = %v, want %v", tt.values, tt.p, got, tt.want)
-		}
-	}
-}
-
-func TestLedgerWait(t *testing.T) {
-	t.Parallel()
-	const patience = time.Minute
-	tests := []struct {
-		name string
-		with func(t *testing.T, b book, cancel context.CancelCauseFunc)
-		want error         // nil, a cause, or a *stalledError
-		took time.Duration // at most
-	}{
-		{"nothing was published", func(*testing.T, book, context.CancelCauseFunc) {}, nil, 0},
-		{"all is at an end", func(_ *testing.T, b book, _ context.CancelCauseFunc) {
-			b.publish("1", "z")
-			b.handle("audit", "1")
-		}, nil, 0},
-		{"it ends later", func(_ *testing.T, b book, _ context.CancelCauseFunc) {
-			b.publish("1", "z")
-			time.AfterFunc(59*time.Second, func() { b.handle("audit", "1") })
-		}, nil, 59 * time.Second},
-		{"it moves slowly", func(_ *testing.T, b book, _ context.CancelCauseFunc) {
-			for i := range 10 {
-				b.publish(fmt.Sprint(i), "z")
-				time.AfterFunc(time.Duration(i+1)*50*time.Second, func() { b.handle("audit", fmt.Sprint(i)) })
-			}
-		}, nil, 500 * time.Second},
-		{"a retry is a movement", func(_ *testing.T, b book, _ context.CancelCauseFunc) {
-			b.publish("1", "y")
-			b.handle("audit", "1")
-			for i := range 5 {
-				time.AfterFunc(time.Duration(i+1)*50*time.Second, func() { b.report("c", "1", bus.Redelivered, i+1, errors.New("no")) })
-			}
-			time.AfterFunc(300*time.Second, func() { b.handle("c", "1") })
-		}, nil, 300 * time.Second},
-		{"it never ends", func(_ *testing.T, b book, _ context.CancelCauseFunc) {
-			b.publish("1", "z")
-			b.publish("2", "z")
-			b.handle("audit", "2")
-			b.handle("audit", "2") // one too many is not the other
-		}, &stalledError{open: 1, patience: patience}, 2 * patience},
-		{"it is given up", func(_ *testing.T, b book, cancel context.CancelCauseFunc) {
-			b.publish("1", "z")
-			time.AfterFunc(time.Second, func() { cancel(context.Canceled) })
-		}, context.Canceled, time.Second},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				b := newBook(t)
-				ctx, cancel := context.WithCancelCause(t.Context())
-				defer cancel(nil)
-				began := time.Now()
-				tt.with(t, b, cancel)
-				err := b.wait(ctx, patience)
-				if fmt.Sprint(err) != fmt.Sprint(tt.want) {
-					t.Errorf("error %v, want %v", err, tt.want)
-				}
-				if took := time.Since(began); took > tt.took {
-					t.Errorf("took %v, want %v", took, tt.took)
-				}
-			})
-		})
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -43,9 +45,7 @@ func program(t *testing.T, stdin string, args ...string) outcome {
 func event(t *testing.T, id, eventType string, members map[string]any) string {
 	t.Helper()
 	e := map[string]any{"specversion": "1.0", "id": id, "source": "/test", "type": eventType}
-	for name, value := range members {
-		e[name] = value
-	}
+	maps.Copy(e, members)
 	for name, value := range e {
 		if value == nil {
 			delete(e, name)
@@ -116,6 +116,9 @@ func TestDefaultRun(t *testing.T) {
 			t.Errorf("the report has no %q:\n%s", part, o.stdout)
 		}
 	}
+	if audit := regexp.MustCompile(`audit \(#\)\s+11320\s+0\s+0\s+0 `); !audit.MatchString(o.stdout) {
+		t.Errorf("the audit has not seen every copy of every event:\n%s", o.stdout)
+	}
 	if strings.ContainsAny(o.stdout, "\x1b\r") {
 		t.Error("the report has control codes, and is not on a terminal")
 	}
@@ -126,9 +129,9 @@ func TestInput(t *testing.T) {
 	good := event(t, "1", "customer.created", customer(1))
 	lines := []string{
 		good,
-		"",                                             // 2: malformed
-		"not JSON",                                     // 3: malformed
-		event(t, "2", "something.else", customer(1)),   // unhandled
+		"",         // 2: malformed
+		"not JSON", // 3: malformed
+		event(t, "2", "something.else", customer(1)), // unhandled
 		good,                                           // a copy
 		event(t, "3", "customer.created", nil),         // poisoned: no data
 		event(t, "4", "document.processed", nil),       // poisoned twice

@@ -95,7 +95,7 @@ func (p *publisher) publish(ctx context.Context, l line) {
 	}
 	p.ledger.withdrawn(md)
 	switch {
-	case ctx.Err() != nil: // the run has failed, and why was told
+	case ctx.Err() != nil || errors.Is(err, bus.ErrClosed): // the run has failed, and whoever saw why tells it
 	case p.refused(ctx, err):
 		p.console.complain("line %d: %v", l.number, err)
 	default:
@@ -111,7 +111,7 @@ func (p *publisher) refused(ctx context.Context, err error) bool {
 		return true
 	}
 	pinger, ok := p.transport.(transports.Pinger)
-	if !ok || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, bus.ErrClosed) || errors.Is(err, transports.ErrClosed) {
+	if !ok || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, transports.ErrClosed) {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, pingTime)

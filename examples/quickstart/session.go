@@ -111,7 +111,7 @@ func (s *session) work(ctx context.Context) error {
 		}
 	})
 
-	s.console.print("publishing %s\n", s.in.name)
+	s.console.print("publishing %s\n", oneLine(s.in.name, 200))
 	stopProgress := s.console.showProgress(s.ledger, s.deliveries())
 	began := time.Now()
 	err := s.publish(ctx, alive, fail)
