@@ -57,8 +57,9 @@ type PoisonQueue interface {
 	// The sequence ends after the first error.
 	Poisoned(ctx context.Context, subscription string) iter.Seq2[Poisoned, error]
 
-	// RequeuePoisoned moves the named events from the poison queue back to the
-	// subscription that failed, for a fresh start: attempts count from zero. It
+	// RequeuePoisoned moves the named events, each with all its copies, from the
+	// poison queue back to the subscription that failed, for a fresh start: attempts
+	// count from zero. It
 	// returns how many events it moved; one that is not there is passed over. A
 	// crash half-way can leave an event in both places, never in neither.
 	RequeuePoisoned(ctx context.Context, subscription string, keys ...EventKey) (int, error)

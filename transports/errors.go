@@ -18,6 +18,10 @@ var (
 	// driver has registered.
 	ErrUnknownScheme = errors.New("unknown transport scheme")
 
+	// ErrInvalidURL is returned by Open for a URL that no broker could mend: it is
+	// malformed, or has a part or parameter that its driver does not know.
+	ErrInvalidURL = errors.New("invalid transport URL")
+
 	// ErrUnsupported is returned for what a transport can't do.
 	ErrUnsupported = errors.New("not supported by this transport")
 

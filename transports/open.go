@@ -12,7 +12,7 @@ import (
 )
 
 // Opener opens a transport by its parsed URL. ctx bounds the opening only.
-// Errors must not hold the URL's password.
+// Errors of the URL itself wrap [ErrInvalidURL]. No error may hold the URL's password.
 type Opener func(ctx context.Context, u *url.URL) (Transport, error)
 
 var (
@@ -33,7 +33,8 @@ func Register(scheme string, open Opener) {
 
 // Open opens the transport that a URL names, such as "memory://". The scheme
 // chooses the driver, which must have been imported, or the error is
-// [ErrUnknownScheme]; the driver's documentation says what its URL may hold.
+// [ErrUnknownScheme]; the driver's documentation says what its URL may hold, and
+// the error is [ErrInvalidURL] when it holds something else.
 // ctx bounds the opening, not the transport's life. Errors never contain the
 // URL, which may hold a password.
 func Open(ctx context.Context, rawURL string) (Transport, error) {
@@ -41,10 +42,10 @@ func Open(ctx context.Context, rawURL string) (Transport, error) {
 	if err != nil {
 		// url.Error quotes the whole URL, and some of its causes quote the part
 		// that holds the password, so neither may be shown.
-		return nil, fmt.Errorf("open transport: malformed URL%s", hint(err))
+		return nil, fmt.Errorf("open transport: %w: malformed%s", ErrInvalidURL, hint(err))
 	}
 	if u.Scheme == "" {
-		return nil, fmt.Errorf("open transport: the URL has no scheme; it looks like %q", "memory://")
+		return nil, fmt.Errorf("open transport: %w: it has no scheme; it looks like %q", ErrInvalidURL, "memory://")
 	}
 	openersMu.RLock()
 	open, ok := openers[u.Scheme]

@@ -121,3 +121,12 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+func TestOpenTellsAWrongURLFromABrokerThatIsAway(t *testing.T) {
+	t.Parallel()
+	for _, raw := range []string{"", "no-scheme", "amqp://user:pa%ss@host", "://", "http://[::1", "memory://host", "memory://?nonsense=1"} {
+		if _, err := transports.Open(t.Context(), raw); !errors.Is(err, transports.ErrInvalidURL) {
+			t.Errorf("Open(%q): %v, want ErrInvalidURL", raw, err)
+		}
+	}
+}

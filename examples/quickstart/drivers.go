@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"net"
 
 	"github.com/gotidings/tidings/transports"
 
@@ -24,14 +23,8 @@ func openTransport(ctx context.Context, rawURL string) (transports.Transport, er
 	if err == nil {
 		return t, nil
 	}
-	if !brokerAway(err) {
+	if errors.Is(err, transports.ErrInvalidURL) || errors.Is(err, transports.ErrUnknownScheme) {
 		err = &usageError{err}
 	}
 	return nil, err
-}
-
-// brokerAway tells a broker that can't be reached from a URL that is wrong.
-func brokerAway(err error) bool {
-	var network net.Error
-	return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }

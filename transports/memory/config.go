@@ -59,12 +59,12 @@ func init() { transports.Register("memory", open) }
 // queue_size, max_message_bytes and poison_size.
 func open(_ context.Context, u *url.URL) (transports.Transport, error) {
 	if u.Host != "" || u.User != nil || u.Opaque != "" || u.Path != "" && u.Path != "/" || u.Fragment != "" {
-		return nil, errors.New("the URL is memory:// with optional parameters only")
+		return nil, fmt.Errorf("%w: it is memory:// with optional parameters only", transports.ErrInvalidURL)
 	}
 	var cfg Config
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return nil, fmt.Errorf("parameters: %w", err)
+		return nil, fmt.Errorf("%w: parameters: %w", transports.ErrInvalidURL, err)
 	}
 	fields := map[string]*int{
 		"queue_size":        &cfg.QueueSize,
@@ -87,7 +87,7 @@ func open(_ context.Context, u *url.URL) (transports.Transport, error) {
 		*field = n
 	}
 	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+		return nil, fmt.Errorf("%w: %w", transports.ErrInvalidURL, errors.Join(faults...))
 	}
 	return New(cfg)
 }

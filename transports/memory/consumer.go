@@ -77,14 +77,15 @@ func (c *consumer) run() {
 func (c *consumer) next() bool {
 	q := c.queue
 	for {
-		// The end of delivery ends intake a little later. In between, what goes
-		// back must not be delivered here again.
-		if c.intake.Err() != nil || c.delivery.Err() != nil {
+		if c.intake.Err() != nil {
 			return false
 		}
 		c.batch = c.batch[:0]
 		q.broker.mu.Lock()
-		if len(q.holds) == 0 && c.mayTake() {
+		// The end of delivery ends intake a little later. What it puts back in
+		// between must not be taken here again: it may still be in out, which would
+		// have no room for it. Looked at under the lock, it comes before or after.
+		if c.delivery.Err() == nil && len(q.holds) == 0 && c.mayTake() {
 			for c.inFlight < c.limit && q.ready.n > 0 {
 				c.batch = append(c.batch, q.ready.popFront())
 				c.inFlight++

@@ -148,6 +148,26 @@ func TestUnsettledMessagesOfADeadConsumerReturnInOrder(t *testing.T) {
 	})
 }
 
+// A consumer that ends gives back one message while it waits for another.
+func TestNackedMessageOfAnEndingConsumerGoesToAnother(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(t, Config{})
+		ctx, stop := context.WithCancel(t.Context())
+		ending := subscribeContext(ctx, t, tr, transports.Subscription{Name: "s", Topics: []string{"a"}, Concurrency: 2})
+		publish(t, tr, "a", "1", "2")
+		msgs := receiveIDs(t, ending, "1", "2")
+		other := subscribe(t, tr, sub("s", "a"))
+		receiveNothing(t, other)
+		stop()
+		msgs[0].Nack()
+		ackIDs(t, other, "1")
+		receiveNothing(t, ending)
+		msgs[1].Ack()
+		wantClosed(t, ending)
+	})
+}
+
 func TestOrderedSubscriptionHasOneActiveConsumer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -172,9 +192,9 @@ func TestOrderedSubscriptionHasOneActiveConsumer(t *testing.T) {
 		stop()
 		receiveNothing(t, last) // not while the one before it has something in flight
 		inFlight[1].Ack()
-		inFlight[0].Nack()
+		inFlight[0].Ack()
 		wantClosed(t, standby)
-		ackIDs(t, last, "3", "6", "7", "8")
+		ackIDs(t, last, "6", "7", "8")
 	})
 }
 
@@ -239,6 +259,15 @@ func TestEphemeralSubscriptionSeesWhatComesWhileItLives(t *testing.T) {
 		publish(t, tr, "a", "after")
 		receiveIDs(t, again, "after")
 	})
+}
+
+func TestNameIsFreeWhenTheChannelIsClosed(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, Config{})
+	s := transports.Subscription{Name: "page", Topics: []string{"a"}, Concurrency: 1, Ephemeral: true}
+	for range 1000 {
+		declare(t, tr, s)
+	}
 }
 
 func TestEphemeralSubscriptionEndsWithItsTransport(t *testing.T) {

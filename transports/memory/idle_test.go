@@ -40,6 +40,47 @@ func TestWaitIdleReturnsWhenNothingIsLeftToDo(t *testing.T) {
 	})
 }
 
+// A message that a publisher waits to publish follows the last one at once.
+func TestWaitIdleWaitsForWaitingPublishers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(t, Config{QueueSize: 1})
+		ch := subscribe(t, tr, sub("s", "a", "both"))
+		declare(t, tr, sub("removed", "both"))
+		publish(t, tr, "both", "1")
+		blocked := publishLater(t.Context(), tr, "a", "2")
+		idle := make(chan error, 1)
+		go func() { idle <- tr.broker.WaitIdle(t.Context()) }()
+		pending(t, idle)
+		if err := tr.RemoveSubscription(t.Context(), "removed"); err != nil {
+			t.Fatal(err)
+		}
+		ackIDs(t, ch, "1")
+		pending(t, idle)
+		ackIDs(t, ch, "2")
+		for _, done := range []<-chan error{idle, blocked} {
+			if err := result(t, done); err != nil {
+				t.Error(err)
+			}
+		}
+
+		other := subscribe(t, tr, sub("other", "both"))
+		publish(t, tr, "a", "3")
+		blocked = publishLater(t.Context(), tr, "both", "4")
+		go func() { idle <- tr.broker.WaitIdle(t.Context()) }()
+		if err := tr.RemoveSubscription(t.Context(), "s"); err != nil {
+			t.Fatal(err)
+		}
+		pending(t, idle)
+		ackIDs(t, other, "4")
+		for _, done := range []<-chan error{idle, blocked} {
+			if err := result(t, done); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 func TestWaitIdleEndsWithItsContextAndWithTheSubscription(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -225,7 +225,9 @@ func checkInvariants(t *testing.T, b *Broker) {
 	if len(b.queues) != len(b.order) {
 		t.Errorf("%d queues by name, %d in order", len(b.queues), len(b.order))
 	}
+	held := 0
 	for _, q := range b.order {
+		held += q.used
 		if b.queues[q.name] != q || q.gone {
 			t.Errorf("%s: registered wrongly", q.name)
 		}
@@ -265,5 +267,8 @@ func checkInvariants(t *testing.T, b *Broker) {
 				t.Errorf("%s: holds %s, which does not know", q.name, h.name)
 			}
 		}
+	}
+	if b.held != held {
+		t.Errorf("the broker holds %d messages; its queues %d", b.held, held)
 	}
 }

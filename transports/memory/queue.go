@@ -89,11 +89,11 @@ func (q *queue) release() {
 		return
 	}
 	q.used--
-	q.broker.hold(-1)
 	if !q.full() {
 		q.letGo() // before the room goes to a publisher: where there is always one, handlers would be held for ever
 	}
 	q.admitWaiters()
+	q.broker.hold(-1) // last, or the broker would seem idle between two messages
 }
 
 // wake tells consumers that there may be something to deliver.
@@ -134,10 +134,11 @@ func (q *queue) remove() {
 	if q.timer != nil {
 		q.timer.Stop()
 	}
-	q.broker.hold(-q.used)
+	dropped := q.used
 	q.used = 0
 	q.ready, q.delayed, q.poisoned = deque{}, nil, nil
 	q.admitWaiters()
+	q.broker.hold(-dropped)
 	q.letGo()
 	for _, held := range q.holds {
 		held.holding = slices.DeleteFunc(held.holding, func(o *queue) bool { return o == q })

@@ -160,6 +160,7 @@ func TestRemoveSubscription(t *testing.T) {
 		second := subscribe(t, tr, sub("s", "a"))
 		publish(t, tr, "a", "1", "2", "3")
 		publishDelayed(t, tr, "delayed", time.Second)
+		timer := tr.broker.queues["s"].timer
 		msgs := []*message.Message{receive(t, ch), receive(t, second)}
 		blocked := publishLater(t.Context(), tr, "a", "blocked")
 		pending(t, blocked)
@@ -172,6 +173,9 @@ func TestRemoveSubscription(t *testing.T) {
 		}
 		if err := result(t, blocked); err != nil {
 			t.Errorf("a publisher that waited for it: %v", err)
+		}
+		if timer.Stop() {
+			t.Error("a timer keeps the removed queue in memory")
 		}
 		if _, err := tr.Depth(t.Context(), "s"); !errors.Is(err, transports.ErrNoSubscription) {
 			t.Errorf("Depth: %v", err)
