@@ -17,6 +17,17 @@
 // subscription. The middleware of package middleware surrounds each handler, in
 // the order that is documented there.
 //
+// # Codecs and CloudEvents
+//
+// An event's data is written by the first codec of Config.Codecs that encodes its type,
+// and read by the first one that accepts its content type: [JSON] by default. Protobuf
+// messages have a codec in the module codecs/protobuf.
+//
+// A message is a CloudEvent in binary mode: its payload is the data, its metadata the
+// attributes. One in structured mode, [events.JSONFormat], is unwrapped on receipt before
+// anything else, so that subscriptions never see the difference; one that is malformed,
+// and a batch, are poisoned at once. Config.StructuredMode publishes in that mode.
+//
 // # What a handler's error means
 //
 // nil acknowledges the event. [Permanent] sends it to the poison queue at once;

@@ -92,10 +92,7 @@ func unwrap(msg *message.Message) error {
 func refuseMalformed(h message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		if err := unwrap(msg); err != nil {
-			md, ok := events.MetadataFrom(msg.Context())
-			if !ok {
-				md = *events.DecodeMetadata(msg.UUID, msg.Metadata)
-			}
+			md, _ := events.MetadataFrom(msg.Context()) // Correlation is further out
 			return nil, middleware.Permanent(&DecodeError{EventType: md.Type, ContentType: md.DataContentType, Err: err})
 		}
 		return h(msg)

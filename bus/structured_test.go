@@ -182,10 +182,13 @@ func TestStructuredEventKeepsItsTopic(t *testing.T) {
 			return bus.Permanent(errors.New("no"))
 		})
 		s.start()
-		text := strings.Replace(envelope("1", 1, ""), "order.placed", "order.renamed", 1)
-		s.foreign("1", text, message.Metadata{"content-type": structuredType})
-		s.foreign("2", text, message.Metadata{"content-type": structuredType, "ce_type": "order.placed"})
+		renamed := func(id string) string {
+			return strings.Replace(envelope(id, 1, ""), "order.placed", "order.renamed", 1)
+		}
+		s.foreign("1", renamed("1"), message.Metadata{"content-type": structuredType})
+		s.foreign("2", renamed("2"), message.Metadata{"content-type": structuredType, "ce_type": "order.placed"})
 		settle()
+		check(t, "poisoned", len(s.poisoned("a")), 2)
 		for _, p := range s.poisoned("a") {
 			check(t, "topic", p.Topic, "order.placed")
 			check(t, "type", p.Message.Metadata["ce_type"], "order.renamed")

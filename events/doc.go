@@ -17,6 +17,9 @@
 // again when it is received; a fault is a [*ValidationError] that names the
 // field.
 //
+// [AppendJSON] and [ParseJSON] write and read an event whole, attributes and data, in
+// the JSON event format of CloudEvents: for files, HTTP bodies and other services.
+//
 // The package imports the standard library and google/uuid only, so that a
 // service can share its events with others without sharing anything else.
 package events

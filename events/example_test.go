@@ -22,6 +22,26 @@ func ExampleValidationError() {
 	// <nil>
 }
 
+// An event as one JSON object, for a file or an HTTP body, and back.
+func ExampleAppendJSON() {
+	md := events.Metadata{ID: "1", Source: "shop", Type: "customer.created", DataContentType: "application/json"}
+	text, err := events.AppendJSON(nil, &md, []byte(`{"customerId":42}`))
+	if err != nil {
+		fmt.Println(err)
+	}
+	fmt.Printf("%s\n", text)
+
+	received, data, err := events.ParseJSON(text)
+	fmt.Println(received.Type, string(data), err)
+	_, _, err = events.ParseJSON([]byte(`{"specversion":"1.0","id":1,"source":"shop","type":"customer.created"}`))
+	fmt.Println(err)
+
+	// Output:
+	// {"specversion":"1.0","id":"1","source":"shop","type":"customer.created","datacontenttype":"application/json","data":{"customerId":42}}
+	// customer.created {"customerId":42} <nil>
+	// "id" is not a string
+}
+
 // Amounts are exact, from wherever they come.
 func ExampleMoney() {
 	price := events.NewMoney(1990, 2) // cents

@@ -10,8 +10,8 @@ import (
 // https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md.
 // [AppendJSON] writes it and [ParseJSON] reads it.
 //
-// A message whose content type this is is in structured mode. In binary mode the
-// attributes are the message's metadata, and the payload is the data.
+// It is the content type of messages in structured mode. In binary mode the attributes
+// are the message's metadata, and the payload is the data.
 const JSONFormat = "application/cloudevents+json"
 
 // maxMembers is the most members that an event in the JSON format can have. An event

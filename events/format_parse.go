@@ -95,7 +95,7 @@ func isCore(name string) bool {
 
 // addAll adds the faults that err joins.
 func (p *problems) addAll(err error) {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // what errors.Join returns, by hand
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return
 	}

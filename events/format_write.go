@@ -32,20 +32,21 @@ func AppendJSON(b []byte, m *Metadata, data []byte) ([]byte, error) {
 	if len(m.Extensions) > maxMembers-20 { // which are more than the other members
 		return b, errors.Join(&ValidationError{"extensions", "are too many"})
 	}
-	out := append(b, `{"specversion":"`+SpecVersion+`"`...)
-	out = appendMember(out, "id", m.ID)
+	start := len(b)
+	b = append(b, `{"specversion":"`+SpecVersion+`"`...)
+	b = appendMember(b, "id", m.ID)
 	for _, a := range attributes {
 		if v := *m.attribute(a.name); v != "" {
-			out = appendMember(out, a.name, v)
+			b = appendMember(b, a.name, v)
 		}
 	}
 	if !m.Time.IsZero() {
-		out = appendMember(out, "time", m.Time.UTC().Format(time.RFC3339Nano))
+		b = appendMember(b, "time", m.Time.UTC().Format(time.RFC3339Nano))
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Extensions)) {
-		out = appendMember(out, name, m.Extensions[name])
+		b = appendMember(b, name, m.Extensions[name])
 	}
-	return appendData(out, len(b), m.DataContentType, data), nil
+	return appendData(b, start, m.DataContentType, data), nil
 }
 
 // jsonDepth is how deep encoding/json reads.

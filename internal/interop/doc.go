@@ -1,0 +1,6 @@
+// Package interop checks the library against other implementations of what it speaks:
+// its JSON event format against the CloudEvents SDK for Go.
+//
+// It is a module of its own, so that the library does not depend on what it is compared
+// with. There is nothing in it but tests.
+package interop
