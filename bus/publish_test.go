@@ -356,11 +356,11 @@ func (p plain) Close() error { return p.t.Close() }
 func TestBatchOnATransportWithoutBatchesSaysWhichEventsFailed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		broker := newBroker(t, memory.Config{MaxMessageBytes: 20})
+		broker := newBroker(t, memory.Config{MaxMessageBytes: 12})
 		transport := connect(t, broker)
 		b := newBus(t, plain{transport}, bus.Config{Source: "shop"})
 		var partial *transports.PublishError
-		err := b.PublishAll(t.Context(), placed{}, paid{}, paid{N: 123456789012345678}, placed{N: 1}, placed{N: 123456789012345678})
+		err := b.PublishAll(t.Context(), placed{}, paid{}, paid{N: 1234567890}, placed{N: 1}, placed{N: 1234567890})
 		if !errors.As(err, &partial) {
 			t.Fatalf("error is %v, want a PublishError", err)
 		}

@@ -13,7 +13,8 @@ import (
 // ParseJSON reads an event in the JSON format. The data is nil when there is none;
 // otherwise it is what data_base64 encodes, or what data is: for a JSON content type
 // the JSON value with every byte as it stands, for another one the text that a string
-// holds. Data without a content type is JSON by section 3.1.2 of the format, and
+// holds; where it is no string all the same, which section 3.1.1 lets a reader refuse, the
+// JSON value. Data without a content type is JSON by section 3.1.2 of the format, and
 // DataContentType says so. Extension attributes that are numbers or booleans become
 // their canonical texts; an attribute that is null counts as left out.
 //
@@ -163,10 +164,10 @@ func parseData(members []member, md *Metadata, p *problems) []byte {
 		return nil
 	case md.DataContentType == "":
 		md.DataContentType = "application/json" // implied in this format, and said in others
-	case !isJSON(md.DataContentType):
+	case !isJSON(md.DataContentType) && data[0] == '"':
 		text, problem := attributeText(data, true)
 		if problem != "" {
-			p.add("data %s, and datacontenttype is %.40q", problem, md.DataContentType)
+			p.add("data %s", problem)
 		}
 		return []byte(text)
 	}

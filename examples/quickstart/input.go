@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/gotidings/tidings/bus"
+	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -79,9 +80,9 @@ func readLines(r io.Reader, limit int) iter.Seq2[line, error] {
 			case tooLong != nil:
 				l.malformed = tooLong
 			case number == 1:
-				l.raw, l.malformed = parseEvent(bytes.TrimPrefix(text, byteOrderMark))
+				l.raw.Metadata, l.raw.Data, l.malformed = events.ParseJSON(bytes.TrimPrefix(text, byteOrderMark))
 			default:
-				l.raw, l.malformed = parseEvent(text)
+				l.raw.Metadata, l.raw.Data, l.malformed = events.ParseJSON(text)
 			}
 			if !yield(l, nil) {
 				return

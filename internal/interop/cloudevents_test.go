@@ -151,7 +151,6 @@ func TestBothRefuse(t *testing.T) {
 		"specversion 2.0":  `{"specversion":"2.0","type":"t","source":"s","id":"1"}`,
 		"id as a number":   `{"specversion":"1.0","type":"t","source":"s","id":1}`,
 		"time not RFC3339": "{" + required + `,"time":"yesterday"}`,
-		"object for text":  "{" + required + `,"datacontenttype":"text/xml","data":{}}`,
 		"no base64":        "{" + required + `,"datacontenttype":"a/b","data_base64":"?"}`,
 		"name":             "{" + required + `,"a_b":"x"}`,
 		"object extension": "{" + required + `,"a":{}}`,
