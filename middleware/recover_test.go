@@ -91,15 +91,20 @@ func TestRecoverTakesANilPanicForNoSuccess(t *testing.T) {
 type fragileError struct{ inner error }
 
 func (e *fragileError) Error() string { return e.inner.Error() }
-func (e *fragileError) Unwrap() error { return e.inner }
+
+type fragileWrapperError struct{ inner error }
+
+func (e *fragileWrapperError) Error() string { return "fragile" }
+func (e *fragileWrapperError) Unwrap() error { return e.inner }
 
 // A nil *fragileError returned as an error is not nil, and panics when asked.
 func TestRecoverTakesAnErrorThatPanicsForAPanic(t *testing.T) {
 	t.Parallel()
-	var broken *fragileError
-	_, err := middleware.Recover(func(*message.Message) ([]*message.Message, error) { return nil, broken })(newMessage(t.Context()))
-	if _, ok := errors.AsType[*middleware.PanicError](err); !ok {
-		t.Errorf("error of type %T, want a PanicError", err)
+	for name, err := range map[string]error{"Error": (*fragileError)(nil), "Unwrap": (*fragileWrapperError)(nil)} {
+		_, got := middleware.Recover(returning(err))(newMessage(t.Context()))
+		if _, ok := got.(*middleware.PanicError); !ok { //nolint:errorlint // errors.As would panic
+			t.Errorf("%s: error of type %T, want a PanicError", name, got)
+		}
 	}
 }
 

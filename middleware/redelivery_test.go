@@ -370,7 +370,7 @@ func FuzzRedeliveryHeaders(f *testing.F) {
 				equal(t, "attempts", transports.Attempts(got), before)
 			default:
 				equal(t, "redeliveries", len(r.told), wantRedeliveries)
-				if before < 1<<30 { // beyond, it is nonsense that can't be counted on from
+				if before < 1<<29 { // so that counting on keeps it sane
 					equal(t, "attempts", transports.Attempts(got), before+2*(wantRedeliveries+1))
 				}
 			}

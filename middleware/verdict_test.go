@@ -9,6 +9,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/middleware"
 )
 
@@ -87,9 +88,9 @@ func TestMessageHasItsContextBackAfterEachMiddleware(t *testing.T) {
 		for outcome, end := range outcomes {
 			t.Run(name+"/"+outcome, func(t *testing.T) {
 				t.Parallel()
-				msg := newMessage(t.Context())
+				base := events.WithMetadata(t.Context(), &events.Metadata{})
+				msg := newMessage(base)
 				msg.UUID = t.Name()
-				base := msg.Context()
 				h := mw(func(msg *message.Message) ([]*message.Message, error) {
 					ctx, cancel := context.WithCancel(msg.Context())
 					cancel()
@@ -129,4 +130,20 @@ func TestMessageWithoutMetadataIsRetriedRequeuedAndPoisoned(t *testing.T) {
 		t.Fatal(err)
 	}
 	equal(t, "poisoned", len(poisoned.stored()), 1)
+}
+
+// It is what the router logs.
+func TestInterruptionKeepsItsCause(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	h := stack(func(*message.Message) ([]*message.Message, error) {
+		cancel()
+		return nil, errBoom
+	},
+		middleware.Poison(middleware.PoisonConfig{Subscription: subscription, Queue: &store{}}),
+		middleware.Redelivery(middleware.RedeliveryConfig{Subscription: subscription, Requeuer: &store{}}))
+	_, err := h(newMessage(ctx))
+	equal(t, "error", err.Error(), "delivery interrupted: boom")
+	wantErrorIs(t, err, middleware.ErrInterrupted)
+	wantErrorIs(t, err, errBoom)
 }

@@ -225,25 +225,33 @@ func TestWatermillTrapRetriesAfterATimeoutAreTimedOutAtOnce(t *testing.T) {
 // message would go back for ever.
 func TestWatermillsTimeoutInsideOursIsNotTakenForAShutdown(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		requeued, poisoned := &store{}, &store{}
-		h := stack(failing(99).handle,
-			middleware.Poison(middleware.PoisonConfig{Subscription: subscription, Queue: poisoned}),
-			middleware.Redelivery(middleware.RedeliveryConfig{Subscription: subscription, Requeuer: requeued, Delays: []time.Duration{0}}),
-			middleware.Dedup(middleware.DedupConfig{Subscription: subscription, Store: newLeases(time.Minute)}),
-			middleware.Retry(middleware.RetryConfig{}),
-			watermill.Timeout(time.Minute),
-		)
-		_, err := h(newMessage(t.Context()))
-		equal(t, "error", err, nil)
-		equal(t, "requeued", len(requeued.stored()), 1)
-		again := requeued.stored()[0]
-		wantHeader(t, again, transports.HeaderAttempts, "3")
-		_, err = h(again)
-		equal(t, "error", err, nil)
-		equal(t, "poisoned", len(poisoned.stored()), 1)
-		wantHeader(t, poisoned.stored()[0], transports.HeaderAttempts, "6")
-	})
+	retry := middleware.Retry(middleware.RetryConfig{})
+	for name, inner := range map[string][]message.HandlerMiddleware{
+		"Redelivery":           {},
+		"Dedup":                {middleware.Dedup(middleware.DedupConfig{Store: newLeases(time.Minute)})},
+		"Dedup without leases": {memoryDedup(t).wrap},
+		"Retry":                {retry},
+		"all":                  {middleware.Dedup(middleware.DedupConfig{Store: newLeases(time.Minute)}), retry},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				requeued, poisoned := &store{}, &store{}
+				handler := failing(99)
+				h := stack(stack(watermill.Timeout(time.Minute)(handler.handle), inner...),
+					middleware.Poison(middleware.PoisonConfig{Subscription: subscription, Queue: poisoned}),
+					middleware.Redelivery(middleware.RedeliveryConfig{Subscription: subscription, Requeuer: requeued, Delays: []time.Duration{0}}),
+				)
+				_, err := h(newMessage(t.Context()))
+				equal(t, "error", err, nil)
+				equal(t, "requeued", len(requeued.stored()), 1)
+				_, err = h(requeued.stored()[0])
+				equal(t, "error", err, nil)
+				equal(t, "poisoned", len(poisoned.stored()), 1)
+				equal(t, "attempts", transports.Attempts(poisoned.stored()[0]), handler.calls)
+			})
+		})
+	}
 }
 
 func TestWatermillTrapPoisonQueueForwardsTheOutputOfAFailedHandler(t *testing.T) {
