@@ -50,6 +50,7 @@ func (s settings) inFlight() int {
 func (s *Subscription) stack(runCtx context.Context, stopping <-chan struct{}) []message.HandlerMiddleware {
 	b := s.bus
 	stack := []message.HandlerMiddleware{
+		onLargeStack,
 		s.lastResort(stopping),
 		enter(runCtx),
 	}
