@@ -17,6 +17,8 @@ type Codec interface {
 	// have parameters and is empty when the publisher gave none.
 	Accepts(contentType string) bool
 
+	// Marshal encodes an event. The result is given away: the codec must not use it
+	// again.
 	Marshal(event any) ([]byte, error)
 
 	// Unmarshal fills the event that a pointer leads to. It must not keep data.

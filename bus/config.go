@@ -211,6 +211,7 @@ func (c Config) validate() error {
 // [transports.BatchPublisher] does.
 type PublishFunc func(ctx context.Context, batch []transports.Outgoing) error
 
-// PublishMiddleware wraps publishing. It may change the messages, which are not
-// shared with anybody, and must return next's error if it can't mend it.
+// PublishMiddleware wraps publishing. It may change the messages before it calls next,
+// which gives them away, so that to call next again takes copies. It must return next's
+// error if it can't mend it.
 type PublishMiddleware func(next PublishFunc) PublishFunc

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -47,29 +48,51 @@ func (b *Bus) Start(ctx context.Context) error {
 	// The transport's Subscribe has one context for the call and for the intake, so
 	// the end of ctx is passed on for as long as the calls last.
 	unhook := context.AfterFunc(ctx, b.run.stopIntake)
-	router, handlers, err := b.subscribe(intake, runCtx)
+	l, err := b.subscribe(intake, runCtx)
 	if !unhook() && err == nil {
 		err = fmt.Errorf("bus: start: %w", context.Cause(ctx))
 	}
 
+	if err = b.endStart(l, err); err != nil {
+		b.run.stopIntake()
+		b.run.hardStop(err)
+		l.abandon()
+	}
+	return err
+}
+
+// endStart makes the bus run, or not.
+func (b *Bus) endStart(l launch, err error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
-	case err == nil && b.state == starting:
-		b.state = running
 	case b.state == stopping: // Shutdown came in between
-		err = ErrClosed
 		b.end(nil)
-	default:
+		return ErrClosed
+	case err != nil:
 		b.state = configuring
-	}
-	if err != nil {
-		b.run.stopIntake()
-		b.run.hardStop(err)
 		return err
 	}
-	b.supervise(router, handlers)
+	b.state = running
+	b.supervise(l)
 	return nil
+}
+
+// launch is what supervise starts.
+type launch struct {
+	router   *message.Router
+	handlers []*message.Handler
+	channels []<-chan *message.Message // of the transport's subscriptions
+}
+
+// abandon gives back what was delivered already and waits for the subscriptions to
+// end, so that nothing of them is left when Start is called again.
+func (l launch) abandon() {
+	for _, in := range l.channels {
+		for msg := range in {
+			msg.Nack()
+		}
+	}
 }
 
 // beginStart checks whether the bus can start and makes the contexts: of the
@@ -94,13 +117,13 @@ func (b *Bus) beginStart(ctx context.Context) (intake, runCtx context.Context, e
 }
 
 // subscribe declares the subscriptions and gives them to a router.
-func (b *Bus) subscribe(intake, runCtx context.Context) (*message.Router, []*message.Handler, error) {
-	router, err := message.NewRouter(message.RouterConfig{}, routerLog{b.log})
+func (b *Bus) subscribe(intake, runCtx context.Context) (l launch, err error) {
+	// The router is not to give up waiting for handlers: drain decides that.
+	l.router, err = message.NewRouter(message.RouterConfig{CloseTimeout: math.MaxInt64}, routerLog{b.log})
 	if err != nil {
-		return nil, nil, fmt.Errorf("bus: router: %w", err)
+		return l, fmt.Errorf("bus: router: %w", err)
 	}
-	handlers := make([]*message.Handler, len(b.subs))
-	for i, s := range b.subs {
+	for _, s := range b.subs {
 		in, err := b.transport.Subscribe(intake, transports.Subscription{
 			Name:        s.fullName,
 			Topics:      s.patterns,
@@ -109,17 +132,19 @@ func (b *Bus) subscribe(intake, runCtx context.Context) (*message.Router, []*mes
 			Ephemeral:   s.settings.ephemeral,
 		})
 		if err != nil {
-			return nil, nil, fmt.Errorf("bus: subscribe %s: %w", s.fullName, err)
+			return l, fmt.Errorf("bus: subscribe %s: %w", s.fullName, err)
 		}
 		if s.settings.ordered {
 			in = formLanes(intake, in)
 		}
-		handlers[i] = router.AddConsumerHandler(s.fullName, "", declared{in}, func(msg *message.Message) error {
-			return s.handle(msg.Context(), msg.Payload)
+		l.channels = append(l.channels, in)
+		handler := l.router.AddHandler(s.fullName, "", declared{in}, "", lost{s}, func(msg *message.Message) ([]*message.Message, error) {
+			return nil, s.handle(msg.Context(), msg.Payload)
 		})
-		handlers[i].AddMiddleware(s.stack(runCtx, b.run.stopping)...)
+		handler.AddMiddleware(s.stack(runCtx, b.run.stopping)...)
+		l.handlers = append(l.handlers, handler)
 	}
-	return router, handlers, nil
+	return l, nil
 }
 
 // declared is the Watermill subscriber of a subscription that is declared already.
@@ -132,26 +157,32 @@ func (d declared) Subscribe(context.Context, string) (<-chan *message.Message, e
 
 func (d declared) Close() error { return nil }
 
+// lost is the publisher of a subscription, which publishes nothing. The router closes it
+// when the channel of the subscription has ended, at once: handlers can still run then, if
+// it was the transport that ended, and Handler.Stopped may wait for them.
+type lost struct{ s *Subscription }
+
+func (l lost) Publish(string, ...*message.Message) error { return errOutput }
+
+func (l lost) Close() error {
+	l.s.bus.beginStop(&SubscriptionLostError{Subscription: l.s.fullName})
+	return nil
+}
+
 // supervise runs the router until all subscriptions have ended and everything
 // delivered is settled: transports close a channel only then. Called with mu held.
-func (b *Bus) supervise(router *message.Router, handlers []*message.Handler) {
+func (b *Bus) supervise(l launch) {
 	settled := make(chan error, 1)
-	if len(handlers) == 0 {
+	if len(l.handlers) == 0 {
 		settled <- nil // nothing to wait for, and a router without handlers would never end
 	} else {
 		// The router's context does not end: that would cancel handlers in flight.
-		go func() { settled <- router.Run(context.Background()) }()
-		<-router.Running()
-	}
-	for i, s := range b.subs {
-		go func() { // ends with its subscription
-			<-handlers[i].Stopped()
-			b.beginStop(&SubscriptionLostError{Subscription: s.fullName})
-		}()
+		go func() { settled <- l.router.Run(context.Background()) }()
+		<-l.router.Running()
 	}
 	go func() {
 		<-b.run.stopping
-		err := b.drain(settled, handlers)
+		err := b.drain(settled, l.handlers)
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.end(err)

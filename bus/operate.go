@@ -195,5 +195,11 @@ func (b *Bus) RemoveSubscription(ctx context.Context, name string) error {
 	if err := remover.RemoveSubscription(ctx, s.fullName); err != nil {
 		return fmt.Errorf("bus: remove subscription %s: %w", s.fullName, err)
 	}
+	b.mu.Lock()
+	started := b.state == starting || b.state == running
+	b.mu.Unlock()
+	if started { // the channel is closed only when everything is settled, which a pause or a wait in place puts off
+		b.beginStop(&SubscriptionLostError{Subscription: s.fullName})
+	}
 	return nil
 }

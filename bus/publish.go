@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -141,7 +142,7 @@ func (b *Bus) PublishRaw(ctx context.Context, raw Raw) error {
 	if md.Source == "" {
 		md.Source = b.cfg.Source
 	}
-	out, err := outgoing(ctx, &md, raw.Data)
+	out, err := outgoing(ctx, &md, slices.Clone(raw.Data)) // the transport keeps it, see transports.BatchPublisher
 	if err == nil {
 		err = b.send(ctx, []transports.Outgoing{out})
 	}

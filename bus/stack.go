@@ -8,6 +8,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/failsafe-go/failsafe-go/bulkhead"
 
+	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/middleware"
 	"github.com/gotidings/tidings/transports"
 )
@@ -49,15 +50,11 @@ func (s settings) inFlight() int {
 // context of handlers; it ends when the bus has lost patience at shutdown.
 func (s *Subscription) stack(runCtx context.Context, stopping <-chan struct{}) []message.HandlerMiddleware {
 	b := s.bus
-	stack := []message.HandlerMiddleware{
-		onLargeStack,
-		s.lastResort(stopping),
-		enter(runCtx),
-	}
+	stack := []message.HandlerMiddleware{onLargeStack}
 	if s.settings.ordered {
-		stack = append(stack, inLane(stopping)) // outside the gate: whatever happens, a turn ends
+		stack = append(stack, inLane(stopping)) // outermost: whatever happens, a turn ends
 	}
-	stack = append(stack, s.gate.Middleware(stopping), middleware.Correlation(s.fullName),
+	stack = append(stack, s.lastResort(stopping), enter(runCtx), s.gate.Middleware(stopping), middleware.Correlation(s.fullName),
 		s.poison(stopping), refuseMalformed, s.redelivery(stopping))
 	if b.cfg.Dedup != nil && !s.settings.noDedup {
 		stack = append(stack, middleware.Dedup(middleware.DedupConfig{
@@ -76,12 +73,45 @@ func (s *Subscription) stack(runCtx context.Context, stopping <-chan struct{}) [
 	if s.settings.inFlight() > s.settings.concurrency {
 		stack = append(stack, middleware.Bulkhead(bulkhead.New[any](uint(s.settings.concurrency))))
 	}
+	stack = append(stack, s.begin(stopping))
 	if s.settings.timeout > 0 {
 		stack = append(stack, middleware.Timeout(s.settings.timeout))
 	}
-	stack = append(stack, middleware.Recover)
+	stack = append(stack, middleware.Recover, refuseOutput)
 	stack = append(stack, b.cfg.Middleware...)
 	return append(stack, s.settings.middleware...)
+}
+
+// begin looks, before each attempt, whether the bus stops or the gate was shut while the
+// event waited: for a slot, for its next attempt, or for its next redelivery in place.
+func (s *Subscription) begin(stopping <-chan struct{}) message.HandlerMiddleware {
+	return func(h message.HandlerFunc) message.HandlerFunc {
+		return func(msg *message.Message) ([]*message.Message, error) {
+			if err := s.gate.Wait(msg.Context(), stopping); err != nil {
+				return nil, err
+			}
+			select {
+			case <-stopping:
+				return nil, middleware.ErrInterrupted
+			default:
+				return h(msg)
+			}
+		}
+	}
+}
+
+var errOutput = errors.New("bus: a middleware returned messages, which have no topic to go to: publish them")
+
+// refuseOutput makes an error of messages for the router to publish: it has no publisher,
+// and would nack the event at once, for ever.
+func refuseOutput(h message.HandlerFunc) message.HandlerFunc {
+	return func(msg *message.Message) ([]*message.Message, error) {
+		out, err := h(msg)
+		if err == nil && len(out) > 0 {
+			return nil, middleware.Permanent(errOutput)
+		}
+		return nil, err
+	}
 }
 
 // lastResort catches what should not happen: a panic in the middleware itself, in
@@ -91,18 +121,25 @@ func (s *Subscription) lastResort(stopping <-chan struct{}) message.HandlerMiddl
 	return func(h message.HandlerFunc) message.HandlerFunc {
 		h = middleware.Recover(h)
 		return func(msg *message.Message) ([]*message.Message, error) {
-			out, err := h(msg)
-			if err == nil || errors.Is(err, middleware.ErrInterrupted) {
-				return out, err
+			base := msg.Context()
+			for {
+				out, err := h(msg)
+				if err == nil || errors.Is(err, middleware.ErrInterrupted) {
+					return out, err
+				}
+				s.bus.log.Error("the event could not be dealt with and goes back", s.trouble(err))
+				timer := time.NewTimer(lastResortDelay)
+				select {
+				case <-timer.C:
+				case <-stopping:
+					timer.Stop()
+					return nil, err
+				}
+				if !s.settings.ordered { // else those behind it would overtake it
+					return nil, err
+				}
+				msg.SetContext(base)
 			}
-			s.bus.log.Error("the event could not be dealt with and goes back", s.trouble(err))
-			timer := time.NewTimer(lastResortDelay)
-			defer timer.Stop()
-			select {
-			case <-timer.C:
-			case <-stopping:
-			}
-			return nil, err
 		}
 	}
 }
@@ -174,6 +211,10 @@ func (s *Subscription) pauseInstead(stopping <-chan struct{}) message.HandlerMid
 					return nil, err
 				}
 				transports.StripHeaders(msg.Metadata) // it starts afresh
+				if md, ok := events.MetadataFrom(msg.Context()); ok {
+					md.Attempt = 1
+					msg.SetContext(events.WithMetadata(msg.Context(), &md))
+				}
 			}
 		}
 	}

@@ -34,7 +34,8 @@ type route struct {
 // "shop.send-welcome-email".
 func (s *Subscription) Name() string { return s.fullName }
 
-// Raw is an event with its data as it came.
+// Raw is an event with its data as it came, which a handler must not change: it may be
+// tried again.
 type Raw struct {
 	Metadata events.Metadata
 	Data     []byte

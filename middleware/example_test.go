@@ -98,7 +98,7 @@ func Example() {
 			OnPoison: func(msg *message.Message, err error) { fmt.Println(msg.UUID, "is poisoned:", err) },
 		}),
 		middleware.Redelivery(middleware.RedeliveryConfig{
-			Subscription: orders, Requeuer: transport, Delays: []time.Duration{20 * time.Millisecond}, Stopping: stopping,
+			Subscription: orders, Requeuer: transport, Delays: []time.Duration{100 * time.Millisecond}, Stopping: stopping,
 		}),
 		middleware.Dedup(middleware.DedupConfig{Subscription: orders, Store: store}),
 		middleware.Retry(middleware.RetryConfig{Attempts: 2, MinDelay: time.Millisecond}),

@@ -4,9 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 )
+
+// goexitHold is how long a message is held whose handler has ended its goroutine.
+const goexitHold = time.Second
 
 // PanicError is a panic that [Recover] turned into an error.
 type PanicError struct {
@@ -37,6 +41,7 @@ func Recover(h message.HandlerFunc) message.HandlerFunc {
 			value := recover()
 			out, err = nil, &PanicError{Value: value, Stack: debug.Stack()}
 			if value == nil { // Goexit; or panic(nil) under GODEBUG=panicnil=1, and then err matters
+				pause(msg, goexitHold, nil) // it would come again at once
 				msg.Nack()
 			}
 		}()
