@@ -199,7 +199,7 @@ func (c DedupConfig) keepAlive(h message.HandlerFunc, msg *message.Message, key 
 		<-done
 		msg.SetContext(outer)
 		if lost := context.Cause(ctx); err != nil && errors.Is(lost, ErrClaimLost) {
-			out, err = nil, Defer(busyDefer, fmt.Errorf("%w: %v", lost, err)) // not %w: err may say that it was interrupted, and that is over
+			out, err = nil, Defer(busyDefer, fmt.Errorf("%w: %v", lost, err)) //nolint:errorlint // not wrapped: err may say that it was interrupted, and that is over
 		}
 	}()
 	msg.SetContext(ctx)
