@@ -4,7 +4,6 @@ go 1.26
 
 require (
 	github.com/ThreeDotsLabs/watermill v1.5.2
-	github.com/google/go-cmp v0.7.0
 	github.com/gotidings/tidings v0.0.0
 	github.com/schollz/progressbar/v3 v3.19.1
 	go.uber.org/goleak v1.3.0
