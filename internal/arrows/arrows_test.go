@@ -99,6 +99,11 @@ var importRules = []importRule{
 		why:   "programs choose the transport",
 	},
 	{
+		in:    []string{"./..."},
+		never: []string{"./transports/transporttest/..."},
+		why:   "only tests import the conformance suite, which imports testing",
+	},
+	{
 		in:     []string{"./..."},
 		except: []string{"./transports/rabbitmq/...", "./bench/..."},
 		never:  []string{"github.com/rabbitmq/amqp091-go/..."},

@@ -182,7 +182,6 @@ func (b *Broker) remove(q *queue) {
 	clear(b.routes)
 	q.remove()
 	for _, o := range b.order {
-		o.debts = slices.DeleteFunc(o.debts, func(d *queue) bool { return d == q })
 		for _, w := range slices.Clone(o.waiters) {
 			if w.bottleneck() != o { // it waited there for the sake of q
 				w.withdraw()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -265,9 +266,20 @@ func TestNameIsFreeWhenTheChannelIsClosed(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, Config{})
 	s := transports.Subscription{Name: "page", Topics: []string{"a"}, Concurrency: 1, Ephemeral: true}
-	for range 1000 {
+	ctx, stop := context.WithCancel(t.Context())
+	var others sync.WaitGroup
+	for range 8 { // who make the consumer wait for the lock on its way out
+		others.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = tr.Depth(ctx, "other")
+			}
+		})
+	}
+	for range 500 {
 		declare(t, tr, s)
 	}
+	stop()
+	others.Wait()
 }
 
 func TestEphemeralSubscriptionEndsWithItsTransport(t *testing.T) {

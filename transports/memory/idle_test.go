@@ -68,6 +68,7 @@ func TestWaitIdleWaitsForWaitingPublishers(t *testing.T) {
 		publish(t, tr, "a", "3")
 		blocked = publishLater(t.Context(), tr, "both", "4")
 		go func() { idle <- tr.broker.WaitIdle(t.Context()) }()
+		pending(t, idle)
 		if err := tr.RemoveSubscription(t.Context(), "s"); err != nil {
 			t.Fatal(err)
 		}

@@ -254,7 +254,10 @@ func checkInvariants(t *testing.T, b *Broker) {
 				t.Errorf("%s: a publisher waits here and does not know", q.name)
 			}
 		}
-		for _, h := range q.holds {
+		for i, h := range q.holds {
+			if slices.Contains(q.holds[:i], h) {
+				t.Errorf("%s: held by %s twice", q.name, h.name)
+			}
 			if !h.full() || !slices.Contains(h.holding, q) {
 				t.Errorf("%s: held by %s, which is not full or does not know", q.name, h.name)
 			}
@@ -263,8 +266,8 @@ func checkInvariants(t *testing.T, b *Broker) {
 			}
 		}
 		for _, h := range q.holding {
-			if !slices.Contains(h.holds, q) {
-				t.Errorf("%s: holds %s, which does not know", q.name, h.name)
+			if h.gone || !slices.Contains(h.holds, q) {
+				t.Errorf("%s: holds %s, which is gone or does not know", q.name, h.name)
 			}
 		}
 	}

@@ -229,6 +229,27 @@ func TestDelayedMessagesTakeRoom(t *testing.T) {
 	})
 }
 
+func TestBlockedDelayedPublishKeepsItsDelay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(t, Config{QueueSize: 1})
+		ch := subscribe(t, tr, sub("s", "a"))
+		publish(t, tr, "a", "1")
+		done := make(chan error, 1)
+		go func() {
+			done <- tr.PublishBatch(t.Context(), []transports.Outgoing{{Topic: "a", Message: newMessage(t.Context(), "2"), Delay: time.Hour}})
+		}()
+		pending(t, done)
+		ackIDs(t, ch, "1")
+		if err := result(t, done); err != nil {
+			t.Error(err)
+		}
+		wantDepth(t, tr, "s", transports.Depth{Delayed: 1})
+		time.Sleep(time.Hour)
+		receiveIDs(t, ch, "2")
+	})
+}
+
 func TestRemovalLetsPublishersGoOn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

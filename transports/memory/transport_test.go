@@ -268,6 +268,16 @@ func TestCloseAgainstEverythingElse(t *testing.T) {
 	}
 }
 
+// Close may come between the first look that Subscribe takes and its work.
+func TestSubscribeDuringCloseAddsNoConsumer(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, Config{})
+	tr.isClosed = true
+	if _, err := tr.Subscribe(t.Context(), sub("s", "a")); !errors.Is(err, transports.ErrClosed) {
+		t.Errorf("got %v; want ErrClosed", err)
+	}
+}
+
 func TestCloseStopsTimersOfItsOwnBroker(t *testing.T) {
 	t.Parallel()
 	tr, err := New(Config{})

@@ -1,0 +1,142 @@
+package transporttest
+
+import (
+	"context"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+)
+
+var settleTests = []test{
+	{"a nacked message comes back", nil, nackedMessageComesBack},
+	{"an acknowledged message does not come back", []Feature{Durable}, ackedMessageDoesNotComeBack},
+	{"what a dead consumer held goes to another", []Feature{Durable}, deadConsumersMessagesGoToAnother},
+	{"the end of the context stops intake only", []Feature{Durable}, endOfContextStopsIntake},
+	{"a nacked message of an ending consumer goes to another", []Feature{Groups, Durable}, endingConsumersNackGoesToAnother},
+	{"a message's context ends after its channel", nil, messageContextEndsAfterChannel},
+}
+
+func nackedMessageComesBack(e *env) {
+	tr := e.open()
+	ch := e.subscribe(tr, e.sub("s", "a"))
+	other := e.subscribe(tr, e.sub("other", "a"))
+	e.publish(tr, "a", "1")
+	for range 3 {
+		msg := e.receiveIDs(ch, "1")[0]
+		if string(msg.Payload) != "1" || msg.Metadata["ce_source"] != e.id {
+			e.Errorf("received payload %q, metadata %q", msg.Payload, msg.Metadata)
+		}
+		msg.Nack()
+	}
+	e.ackIDs(ch, "1")
+	e.ackIDs(other, "1") // which has it once
+	e.quiet(ch, other)
+}
+
+func ackedMessageDoesNotComeBack(e *env) {
+	tr := e.open()
+	ctx, stop := context.WithCancel(e.Context())
+	defer stop()
+	ch := e.subscribeContext(ctx, tr, e.wide("s", "a"))
+	ids := numbers(20)
+	e.publish(tr, "a", ids...)
+	e.ackIDs(ch, ids...)
+	stop()
+	e.wantClosed(ch)
+	e.quiet(e.subscribe(e.open(), e.wide("s", "a")))
+}
+
+func deadConsumersMessagesGoToAnother(e *env) {
+	tr, dying := e.open(), e.Open(e.T)
+	ch := e.subscribe(dying, e.wide("s", "a"))
+	e.publish(tr, "a", "1", "2", "3")
+	e.receiveIDs(ch, "1", "2", "3")
+	if err := dying.Close(); err != nil {
+		e.Error(err)
+	}
+	e.wantClosed(ch)
+	e.publish(tr, "a", "4")
+	again := e.subscribe(tr, e.sub("s", "a"))
+	e.ackIDs(again, "1", "2", "3", "4")
+	e.quiet(again)
+}
+
+func endOfContextStopsIntake(e *env) {
+	tr, other := e.open(), e.open()
+	ctx, stop := context.WithCancel(e.Context())
+	defer stop()
+	s := e.sub("s", "a")
+	s.Concurrency = 3
+	ch := e.subscribeContext(ctx, tr, s)
+	e.publish(other, "a", numbers(5)...)
+	acked, nacked := e.receive(ch), e.receive(ch) // a third is on offer
+	stop()
+	e.onOffer(ch)
+	if err := acked.Context().Err(); err != nil {
+		e.Errorf("the message's context ended with that of Subscribe: %v", err)
+	}
+	acked.Ack()
+	e.quiet(ch) // one is still in flight
+	nacked.Nack()
+	e.wantClosed(ch)
+
+	var rest []string
+	for _, id := range numbers(5) {
+		if id != acked.UUID {
+			rest = append(rest, id)
+		}
+	}
+	again := e.subscribe(other, e.sub("s", "a"))
+	e.ackIDs(again, rest...)
+	e.quiet(again)
+}
+
+// onOffer gives back the one message that may have been on offer when the context
+// ended. Were intake to go on, that would come again at once.
+func (e *env) onOffer(ch <-chan *message.Message) {
+	e.Helper()
+	received := 0
+	for end := time.After(e.Quiet); ; {
+		select {
+		case msg, ok := <-ch:
+			received++
+			switch {
+			case !ok:
+				e.Fatal("the channel is closed while two messages are in flight")
+			case received > 1:
+				e.Fatalf("received %q after the end of the context", msg.UUID)
+			}
+			msg.Nack()
+		case <-end:
+			return
+		}
+	}
+}
+
+func endingConsumersNackGoesToAnother(e *env) {
+	ctx, stop := context.WithCancel(e.Context())
+	defer stop()
+	ending := e.subscribeContext(ctx, e.open(), e.sub("s", "a"))
+	publisher := e.open()
+	e.publish(publisher, "a", "1")
+	msg := e.receive(ending)
+	other := e.subscribe(publisher, e.sub("s", "a"))
+	stop()
+	e.quiet(ending, other)
+	msg.Nack()
+	e.ackIDs(other, "1")
+	e.wantClosed(ending)
+}
+
+func messageContextEndsAfterChannel(e *env) {
+	tr := e.open()
+	ctx, stop := context.WithCancel(e.Context())
+	defer stop()
+	ch := e.subscribeContext(ctx, tr, e.sub("s", "a"))
+	e.publish(tr, "a", "1")
+	msg := e.receive(ch)
+	stop()
+	msg.Ack()
+	e.wantClosed(ch)
+	e.wantDone(msg.Context(), "the message's context")
+}
