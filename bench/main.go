@@ -13,7 +13,9 @@
 // fails the run.
 //
 // Rates depend on the machine and the hour. What can be compared between machines
-// is the ratio in the last column of the table, and allocations.
+// is the ratio in the last columns of the table, and allocations. On a machine that
+// is busy otherwise, even the ratio says little of who would win with the processors
+// for itself; the processor time of an event then says more.
 package main
 
 import (

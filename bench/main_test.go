@@ -40,7 +40,7 @@ func TestRunComparesInChildren(t *testing.T) {
 		t.Errorf("the header lacks the peer's version:\n%s", &table)
 	}
 	for _, peer := range []string{"tidings", "watermill"} {
-		row := regexp.MustCompile(`(?m)^\| memory/publishers=1 \| ` + peer + ` +\|( +[\d.]+ \|){5} +[\d.]+–[\d.]+ \|$`)
+		row := regexp.MustCompile(`(?m)^\| memory/publishers=1 \| ` + peer + ` +\|( +[\d.]+ \|){6} +[\d.]+–[\d.]+ \|$`)
 		if !row.Match(table.Bytes()) {
 			t.Errorf("no row for %s in\n%s", peer, &table)
 		}
@@ -49,7 +49,7 @@ func TestRunComparesInChildren(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := regexp.MustCompile(`(?m)^BenchmarkMemory/publishers=1/peer=\w+(-\d+)?\t200\t[\d.]+ ns/op\t\d+ B/op\t[\d.]+ allocs/op$`)
+	line := regexp.MustCompile(`(?m)^BenchmarkMemory/publishers=1/peer=\w+(-\d+)?\t200\t[\d.]+ ns/op\t\d+ B/op\t[\d.]+ allocs/op\t[\d.]+ cpu-ns/op$`)
 	if got := len(line.FindAll(lines, -1)); got != 4 {
 		t.Errorf("%d lines for benchstat, want 4:\n%s", got, lines)
 	}

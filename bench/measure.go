@@ -22,12 +22,14 @@ const patience = 2 * time.Minute
 type sample struct {
 	Events  int
 	Elapsed time.Duration // from the first publish to the last event handled
-	Allocs  uint64        // heap objects, in the same time, of the whole process
+	CPU     time.Duration // used by the whole process in the same time; 0 where that is not known
+	Allocs  uint64        // heap objects
 	Bytes   uint64        // of heap
 }
 
 func (s sample) per(total float64) float64 { return total / float64(s.Events) }
 func (s sample) nanos() float64            { return s.per(float64(s.Elapsed.Nanoseconds())) }
+func (s sample) cpuNanos() float64         { return s.per(float64(s.CPU.Nanoseconds())) }
 func (s sample) allocs() float64           { return s.per(float64(s.Allocs)) }
 func (s sample) bytes() float64            { return s.per(float64(s.Bytes)) }
 func (s sample) rate() float64             { return 1e9 / s.nanos() }
@@ -45,11 +47,11 @@ func measure(ctx context.Context, c benchCase, events int) (sample, error) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	start := time.Now()
+	start, startCPU := time.Now(), cpuTime()
 	if err = r.run(ctx); err == nil {
 		err = l.wait(ctx)
 	}
-	elapsed := time.Since(start)
+	elapsed, cpu := time.Since(start), cpuTime()-startCPU
 	runtime.ReadMemStats(&after)
 
 	if err = errors.Join(err, r.close()); err == nil {
@@ -58,6 +60,7 @@ func measure(ctx context.Context, c benchCase, events int) (sample, error) {
 	return sample{
 		Events:  events,
 		Elapsed: elapsed,
+		CPU:     cpu,
 		Allocs:  after.Mallocs - before.Mallocs,
 		Bytes:   after.TotalAlloc - before.TotalAlloc,
 	}, err

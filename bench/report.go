@@ -48,7 +48,7 @@ func writeTable(w io.Writer, results []result) {
 			refs[r.work()] = r.samples
 		}
 	}
-	rows := [][]string{{"case", "peer", "events/s", "ns/event", "allocs/event", "bytes/event", reference + " ÷ peer", "min–max"}}
+	rows := [][]string{{"case", "peer", "events/s", "ns/event", "CPU ns/event", "allocs/event", "bytes/event", reference + " ÷ peer", "min–max"}}
 	for _, r := range results {
 		ratio, spread := "", ""
 		if ref, ok := refs[r.work()]; ok {
@@ -61,6 +61,7 @@ func writeTable(w io.Writer, results []result) {
 			r.peer,
 			fmt.Sprintf("%.0f", medianOf(r.samples, sample.rate)),
 			fmt.Sprintf("%.0f", medianOf(r.samples, sample.nanos)),
+			fmt.Sprintf("%.0f", medianOf(r.samples, sample.cpuNanos)),
 			fmt.Sprintf("%.1f", medianOf(r.samples, sample.allocs)),
 			fmt.Sprintf("%.0f", medianOf(r.samples, sample.bytes)),
 			ratio,
@@ -107,8 +108,8 @@ func writeBenchLine(w io.Writer, c benchCase, s sample) {
 	if n := runtime.GOMAXPROCS(0); n > 1 {
 		procs = fmt.Sprintf("-%d", n)
 	}
-	fmt.Fprintf(w, "Benchmark%s%s/%s/peer=%s%s\t%d\t%.1f ns/op\t%.0f B/op\t%.1f allocs/op\n",
-		strings.ToUpper(c.group[:1]), c.group[1:], c.variant, c.peer, procs, s.Events, s.nanos(), s.bytes(), s.allocs())
+	fmt.Fprintf(w, "Benchmark%s%s/%s/peer=%s%s\t%d\t%.1f ns/op\t%.0f B/op\t%.1f allocs/op\t%.1f cpu-ns/op\n",
+		strings.ToUpper(c.group[:1]), c.group[1:], c.variant, c.peer, procs, s.Events, s.nanos(), s.bytes(), s.allocs(), s.cpuNanos())
 }
 
 // machine is what figures depend on besides the code.

@@ -33,16 +33,16 @@ func TestMedian(t *testing.T) {
 
 func TestSample(t *testing.T) {
 	t.Parallel()
-	s := sample{Events: 200, Elapsed: time.Millisecond, Allocs: 300, Bytes: 10_000}
-	if s.nanos() != 5_000 || s.rate() != 200_000 || s.allocs() != 1.5 || s.bytes() != 50 {
-		t.Errorf("per event: %v ns, %v events/s, %v allocs, %v bytes", s.nanos(), s.rate(), s.allocs(), s.bytes())
+	s := sample{Events: 200, Elapsed: time.Millisecond, CPU: 2 * time.Millisecond, Allocs: 300, Bytes: 10_000}
+	if s.nanos() != 5_000 || s.cpuNanos() != 10_000 || s.rate() != 200_000 || s.allocs() != 1.5 || s.bytes() != 50 {
+		t.Errorf("per event: %v ns, %v CPU ns, %v events/s, %v allocs, %v bytes", s.nanos(), s.cpuNanos(), s.rate(), s.allocs(), s.bytes())
 	}
 }
 
 func takes(each ...time.Duration) []sample {
 	out := make([]sample, len(each))
 	for i, d := range each {
-		out[i] = sample{Events: 1000, Elapsed: d, Allocs: 2500, Bytes: 64_000}
+		out[i] = sample{Events: 1000, Elapsed: d, CPU: 2 * d, Allocs: 2500, Bytes: 64_000}
 	}
 	return out
 }
@@ -67,11 +67,11 @@ func TestTable(t *testing.T) {
 		{benchCase{group: "g", variant: "x=2", peer: "other"}, takes(time.Second, time.Second, time.Second)},
 	})
 	want := `
-| case  | peer    | events/s | ns/event | allocs/event | bytes/event | tidings ÷ peer |   min–max |
-| ----- | ------- | -------: | -------: | -----------: | ----------: | -------------: | --------: |
-| g/x=1 | tidings |  1000000 |     1000 |          2.5 |          64 |           1.00 | 1.00–1.00 |
-| g/x=1 | other   |   250000 |     4000 |          2.5 |          64 |           3.00 | 2.00–4.00 |
-| g/x=2 | other   |     1000 |  1000000 |          2.5 |          64 |                |           |
+| case  | peer    | events/s | ns/event | CPU ns/event | allocs/event | bytes/event | tidings ÷ peer |   min–max |
+| ----- | ------- | -------: | -------: | -----------: | -----------: | ----------: | -------------: | --------: |
+| g/x=1 | tidings |  1000000 |     1000 |         2000 |          2.5 |          64 |           1.00 | 1.00–1.00 |
+| g/x=1 | other   |   250000 |     4000 |         8000 |          2.5 |          64 |           3.00 | 2.00–4.00 |
+| g/x=2 | other   |     1000 |  1000000 |      2000000 |          2.5 |          64 |                |           |
 `
 	if got := "\n" + out.String(); got != want {
 		t.Errorf("got%swant%s", got, want)
@@ -82,10 +82,10 @@ func TestBenchLine(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	writeBenchLine(&out, benchCase{group: "memory", variant: "publishers=1", peer: "other"},
-		sample{Events: 1000, Elapsed: 1234567, Allocs: 2500, Bytes: 64_400})
+		sample{Events: 1000, Elapsed: 1234567, CPU: 2_000_000, Allocs: 2500, Bytes: 64_400})
 	got := strings.Replace(out.String(), "other-", "other\t", 1) // the number of processors follows, if it is not one
 	if fields := strings.Fields(got); fields[0] != "BenchmarkMemory/publishers=1/peer=other" ||
-		!strings.HasSuffix(got, "\t1000\t1234.6 ns/op\t64 B/op\t2.5 allocs/op\n") ||
+		!strings.HasSuffix(got, "\t1000\t1234.6 ns/op\t64 B/op\t2.5 allocs/op\t2000.0 cpu-ns/op\n") ||
 		strings.Contains(out.String(), "other-") != (runtime.GOMAXPROCS(0) > 1) {
 		t.Errorf("line %q", out.String())
 	}

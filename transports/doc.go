@@ -20,6 +20,16 @@
 // exactly one word and # for any number of words, none included, as in an AMQP
 // 0-9-1 topic exchange. [Match] is that rule.
 //
+// # With Watermill
+//
+// [AsSubscriber] and [AsPublisher] put a transport under a plain Watermill router.
+//
+// # A transport of your own
+//
+// Package transporttest is the suite that every transport of this library passes;
+// docs/guarantees.md says what passed. A transport registers its URL scheme with
+// [Register].
+//
 // # Who does what
 //
 // Transports move messages and keep them; they retry nothing and log little.
