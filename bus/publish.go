@@ -192,8 +192,8 @@ func (b *Bus) encode(ctx context.Context, name string, event any, opts []Publish
 			p.md.CorrelationID = cause.ID
 		}
 	}
-	for _, opt := range opts {
-		opt.apply(&p)
+	if len(opts) > 0 {
+		p = applied(p, opts)
 	}
 	p.md.Type = name
 	if p.md.ID == "" {
@@ -208,6 +208,15 @@ func (b *Bus) encode(ctx context.Context, name string, event any, opts []Publish
 	out, err := outgoing(ctx, &p.md, data)
 	out.Delay = p.delay
 	return out, err
+}
+
+// applied returns p with opts. It is a function of its own so that settings without
+// options stay off the heap.
+func applied(p publishSettings, opts []PublishOption) publishSettings {
+	for _, opt := range opts {
+		opt.apply(&p)
+	}
+	return p
 }
 
 func outgoing(ctx context.Context, md *events.Metadata, data []byte) (transports.Outgoing, error) {

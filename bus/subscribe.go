@@ -27,7 +27,7 @@ type Subscription struct {
 
 // route leads events of one type to their handler.
 type route struct {
-	handle func(ctx context.Context, codec Codec, md *events.Metadata, data []byte) error
+	handle func(ctx context.Context, codec Codec, contentType string, data []byte) error
 }
 
 // Name returns the name of the subscription at the broker, such as
@@ -74,7 +74,7 @@ func On[E any](s *Subscription, handler func(context.Context, E) error) {
 func decoding[E any](eventType string, handler func(context.Context, E) error) route {
 	t := reflect.TypeFor[E]()
 	pointer := t.Kind() == reflect.Pointer
-	return route{handle: func(ctx context.Context, codec Codec, md *events.Metadata, data []byte) error {
+	return route{handle: func(ctx context.Context, codec Codec, contentType string, data []byte) error {
 		var event E
 		var err error
 		if pointer { // codecs fill the struct that a pointer leads to
@@ -87,7 +87,7 @@ func decoding[E any](eventType string, handler func(context.Context, E) error) r
 			err = validate(event)
 		}
 		if err != nil {
-			return Permanent(&DecodeError{EventType: eventType, ContentType: md.DataContentType, Err: err})
+			return Permanent(&DecodeError{EventType: eventType, ContentType: contentType, Err: err})
 		}
 		return handler(ctx, event)
 	}}
@@ -143,7 +143,7 @@ func (s *Subscription) handle(ctx context.Context, data []byte) error {
 	}
 	for _, codec := range s.bus.cfg.Codecs {
 		if codec.Accepts(md.DataContentType) {
-			return r.handle(ctx, codec, &md, data)
+			return r.handle(ctx, codec, md.DataContentType, data)
 		}
 	}
 	return Permanent(&DecodeError{EventType: md.Type, ContentType: md.DataContentType, Err: ErrContentType})
