@@ -148,7 +148,9 @@ func (c *consumer) done(e entry, acked bool) {
 	} else {
 		c.queue.putBack(e)
 	}
-	c.wakeUp()
+	if c.queue.ready.n > 0 {
+		c.wakeUp()
+	}
 }
 
 // subscribe attaches a new consumer. delivery is the context of its messages

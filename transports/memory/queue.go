@@ -96,10 +96,13 @@ func (q *queue) release() {
 	q.broker.hold(-1) // last, or the broker would seem idle between two messages
 }
 
-// wake tells consumers that there may be something to deliver.
+// wake tells consumers that there may be something to deliver. Those at their limit
+// look for themselves when they have room, see done.
 func (q *queue) wake() {
 	for _, c := range q.consumers {
-		c.wakeUp()
+		if c.inFlight < c.limit {
+			c.wakeUp()
+		}
 	}
 }
 
