@@ -26,14 +26,7 @@ func (b *Bus) toTransport(ctx context.Context, batch []transports.Outgoing) erro
 		failures = appendFailures(failures, start, end-start, b.publishRun(ctx, batch[start:end]))
 		start = end
 	}
-	switch {
-	case len(failures) == 0:
-		return nil
-	case len(batch) == 1:
-		return failures[0].Err
-	default:
-		return &transports.PublishError{Failures: failures}
-	}
+	return transports.BatchError(len(batch), failures)
 }
 
 // publishRun publishes messages of one topic.

@@ -26,9 +26,7 @@ type Subscription struct {
 }
 
 // route leads events of one type to their handler.
-type route struct {
-	handle func(ctx context.Context, codec Codec, contentType string, data []byte) error
-}
+type route func(ctx context.Context, codec Codec, contentType string, data []byte) error
 
 // Name returns the name of the subscription at the broker, such as
 // "shop.send-welcome-email".
@@ -74,7 +72,7 @@ func On[E any](s *Subscription, handler func(context.Context, E) error) {
 func decoding[E any](eventType string, handler func(context.Context, E) error) route {
 	t := reflect.TypeFor[E]()
 	pointer := t.Kind() == reflect.Pointer
-	return route{handle: func(ctx context.Context, codec Codec, contentType string, data []byte) error {
+	return func(ctx context.Context, codec Codec, contentType string, data []byte) error {
 		var event E
 		var err error
 		if pointer { // codecs fill the struct that a pointer leads to
@@ -90,7 +88,7 @@ func decoding[E any](eventType string, handler func(context.Context, E) error) r
 			return Permanent(&DecodeError{EventType: eventType, ContentType: contentType, Err: err})
 		}
 		return handler(ctx, event)
-	}}
+	}
 }
 
 // validate asks an event whether it is valid, if it can tell.
@@ -143,7 +141,7 @@ func (s *Subscription) handle(ctx context.Context, data []byte) error {
 	}
 	for _, codec := range s.bus.cfg.Codecs {
 		if codec.Accepts(md.DataContentType) {
-			return r.handle(ctx, codec, md.DataContentType, data)
+			return r(ctx, codec, md.DataContentType, data)
 		}
 	}
 	return Permanent(&DecodeError{EventType: md.Type, ContentType: md.DataContentType, Err: ErrContentType})

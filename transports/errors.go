@@ -54,6 +54,19 @@ type PublishFailure struct {
 	Err   error
 }
 
+// BatchError returns the error of a batch of n messages of which some failed: nil when
+// none did, the message's own error when it was alone, and else a [*PublishError].
+func BatchError(n int, failures []PublishFailure) error {
+	switch {
+	case len(failures) == 0:
+		return nil
+	case n == 1:
+		return failures[0].Err
+	default:
+		return &PublishError{Failures: failures}
+	}
+}
+
 func (e *PublishError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d messages not published", len(e.Failures))

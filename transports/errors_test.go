@@ -43,3 +43,17 @@ func TestPublishErrorShowsTheFirstFailures(t *testing.T) {
 		t.Error("can't be taken apart")
 	}
 }
+
+func TestBatchErrorIsThatOfAMessageOnItsOwn(t *testing.T) {
+	t.Parallel()
+	one := []transports.PublishFailure{{Index: 0, Err: io.EOF}}
+	if err := transports.BatchError(3, nil); err != nil {
+		t.Errorf("nothing failed: %v", err)
+	}
+	if err := transports.BatchError(1, one); err != io.EOF { //nolint:errorlint // itself, not wrapped
+		t.Errorf("a message on its own: %v, want its error itself", err)
+	}
+	if partial, ok := errors.AsType[*transports.PublishError](transports.BatchError(2, one)); !ok || len(partial.Failures) != 1 {
+		t.Errorf("one of two: %v, want a PublishError with it", transports.BatchError(2, one))
+	}
+}

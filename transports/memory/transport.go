@@ -82,14 +82,7 @@ func (t *Transport) PublishBatch(ctx context.Context, batch []transports.Outgoin
 			failures = append(failures, transports.PublishFailure{Index: i, Err: err})
 		}
 	}
-	switch {
-	case len(failures) == 0:
-		return nil
-	case len(batch) == 1:
-		return failures[0].Err
-	default:
-		return &transports.PublishError{Failures: failures}
-	}
+	return transports.BatchError(len(batch), failures)
 }
 
 func (t *Transport) publishOne(ctx context.Context, from *queue, out transports.Outgoing) error {
