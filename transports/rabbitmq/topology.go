@@ -36,7 +36,7 @@ const (
 	unlimited = 1_000_000
 
 	unroutedLength = 100_000 // messages kept in tidings.unrouted, the newest
-	removedExpiry  = 10 * time.Minute
+	removedExpiry  = time.Minute
 )
 
 func poisonQueue(subscription string) string { return subscription + poisonSuffix }
