@@ -76,17 +76,11 @@ func (p *publisher) publish(ctx context.Context, messages []outgoing) []error {
 // send gives a call to the next lane.
 func (p *publisher) send(c *call) {
 	l := p.lanes[int(p.next.Add(1))%len(p.lanes)]
+	c.gone = l.gone
 	select {
 	case l.queue <- c:
-		return
-	default:
-	}
-	select {
-	case l.queue <- c:
-	case <-l.conn.ctx.Done():
-		c.fail(transports.ErrClosed)
+	case <-l.gone: // wait says the rest
 	case <-c.ctx.Done():
-		c.fail(ended(c.ctx, "waiting for earlier messages"))
 	}
 }
 
@@ -94,7 +88,8 @@ func (p *publisher) send(c *call) {
 type call struct {
 	ctx      context.Context //nolint:containedctx // that of the call that the struct stands for
 	messages []outgoing
-	done     chan struct{} // closed when all have their result
+	done     chan struct{}   // closed when all have their result
+	gone     <-chan struct{} // of the lane that it was given to
 
 	mu      sync.Mutex // guards what follows
 	results []error
@@ -148,6 +143,8 @@ func (c *call) wanted(i int) bool {
 func (c *call) wait() []error {
 	select {
 	case <-c.done:
+	case <-c.gone:
+		c.fail(transports.ErrClosed)
 	case <-c.ctx.Done():
 		c.fail(ended(c.ctx, "waiting for the broker's confirm"))
 	}
