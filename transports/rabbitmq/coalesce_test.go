@@ -5,25 +5,24 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync"
 	"testing"
 )
 
-// gatedConn is a connection whose writes wait for a signal each.
+// gatedConn is a connection whose writes wait for a signal each, and give one.
 type gatedConn struct {
 	net.Conn
-	gate chan struct{}
+	gate  chan struct{}
+	wrote chan []byte
+	err   error
+}
 
-	mu     sync.Mutex // guards what follows
-	writes [][]byte
-	err    error
+func newGatedConn() *gatedConn {
+	return &gatedConn{gate: make(chan struct{}), wrote: make(chan []byte, 100)}
 }
 
 func (c *gatedConn) Write(p []byte) (int, error) {
 	<-c.gate
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.writes = append(c.writes, bytes.Clone(p))
+	c.wrote <- bytes.Clone(p)
 	return len(p), c.err
 }
 
@@ -31,7 +30,7 @@ func (c *gatedConn) Close() error { return nil }
 
 func TestWritesGoOutTogether(t *testing.T) {
 	t.Parallel()
-	conn := &gatedConn{gate: make(chan struct{})}
+	conn := newGatedConn()
 	c := newCoalescer(conn)
 	write := func(s string) {
 		if n, err := c.Write([]byte(s)); n != len(s) || err != nil {
@@ -44,15 +43,20 @@ func TestWritesGoOutTogether(t *testing.T) {
 	write("third")
 	write("fourth")
 	close(conn.gate)
+	const all = "firstsecondthirdfourth"
+	var got []byte
+	writes := 0
+	for ; len(got) < len(all); writes++ {
+		got = append(got, <-conn.wrote...)
+	}
+	if string(got) != all {
+		t.Errorf("written: %q", got)
+	}
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
-	all := bytes.Join(conn.writes, nil)
-	if !bytes.HasPrefix([]byte("firstsecondthirdfourth"), all) {
-		t.Errorf("written: %q", all)
-	}
-	if len(conn.writes) > 3 {
-		t.Errorf("%d writes of four; want those that waited to go together: %q", len(conn.writes), conn.writes)
+	if writes > 3 {
+		t.Errorf("%d writes of four; want those that waited to go together", writes)
 	}
 	if _, err := c.Write([]byte("late")); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("write after Close: %v", err)
@@ -89,7 +93,8 @@ func TestEverythingWrittenArrivesInOrder(t *testing.T) {
 
 func TestWriteFailsAfterSendingHasFailed(t *testing.T) {
 	t.Parallel()
-	conn := &gatedConn{gate: make(chan struct{}), err: io.ErrClosedPipe}
+	conn := newGatedConn()
+	conn.err = io.ErrClosedPipe
 	close(conn.gate)
 	c := newCoalescer(conn)
 	_, err := c.Write([]byte("x")) // is taken

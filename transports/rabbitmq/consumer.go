@@ -33,8 +33,9 @@ const (
 	crashLimit = 20
 
 	// orderedCrashLimit is that of ordered subscriptions, in which a copy would lose its
-	// place, so that those who live count too.
-	orderedCrashLimit = deliveryLimit - 1
+	// place, so that those who live count too: each deploy, and each 15 minutes of a pause,
+	// after which what is held goes back. It is ten days of pause.
+	orderedCrashLimit = 1000
 )
 
 // consumer is one Subscribe.
@@ -42,6 +43,9 @@ const (
 //	careful ──── a message that is no suspect ───► wide ─── intake ends ──► draining ──► done
 //	   ▲  one message at a time                     │  Concurrency at a time
 //	   └────── the channel is lost, or cancelled ◄──┘       Close, from anywhere: done at once
+//
+// A process that dies of a message takes those with it that were delivered beside it, and
+// their counts rise too. So a new consumer begins carefully.
 type consumer struct {
 	t   *Transport
 	sub transports.Subscription
@@ -61,10 +65,13 @@ type consumer struct {
 // reception is a consumer's life on one channel.
 type reception struct {
 	ch         *amqp.Channel
+	tag        string // of the consumer
 	acks       *acks
 	deliveries <-chan amqp.Delivery
 	lost       <-chan *amqp.Error // the client closes it
 	careful    bool               // with a prefetch of 1
+	gaveUp     bool               // a message of an ordered subscription
+	returned   chan struct{}      // a signal that an ordered subscription has to begin anew
 }
 
 // Subscribe declares the subscription's queue, its poison queue and its bindings, and
@@ -100,7 +107,7 @@ func (c *consumer) begin(ctx context.Context) (_ *reception, err error) {
 	if c.removals, err = c.t.removals(ctx, c.sub.Name); err != nil {
 		return nil, err
 	}
-	return c.receive(ctx, c.canCount())
+	return c.receive(ctx, c.beginsCarefully())
 }
 
 func validateSubscription(s transports.Subscription) error {
@@ -152,35 +159,33 @@ func (t *Transport) remove(c *consumer) {
 // canCount reports whether the broker counts the deliveries of the queue's messages.
 func (c *consumer) canCount() bool { return !c.sub.Ephemeral && c.t.cfg.QueueType == Quorum }
 
+// beginsCarefully reports whether to take one message at a time at first. An ordered
+// subscription does not: the broker puts what is given back behind all else that was,
+// so its order is kept only if a consumer takes, and gives back, as many as the one before.
+func (c *consumer) beginsCarefully() bool {
+	return c.canCount() && !c.sub.Ordered && c.sub.Concurrency > 1
+}
+
 // receive declares the subscription and begins to consume.
 func (c *consumer) receive(ctx context.Context, careful bool) (*reception, error) {
 	if err := c.t.con.start(ctx); err != nil {
 		return nil, err
 	}
-	prefetch := c.sub.Concurrency
-	if careful = careful && prefetch > 1; careful {
-		prefetch = 1
-	}
-	r := &reception{careful: careful}
-	ch, err := c.t.con.open(ctx, func(ch *amqp.Channel) error {
+	r := &reception{tag: c.sub.Name, careful: careful, returned: make(chan struct{}, 1)}
+	_, err := c.t.con.open(ctx, func(ch *amqp.Channel) error {
 		if err := c.t.declareExchanges(ch); err != nil {
 			return err
 		}
 		if err := c.t.declareSubscription(ch, c.sub); err != nil {
 			return err
 		}
-		if err := ch.Qos(min(prefetch, maxPrefetch), 0, false); err != nil {
-			return fmt.Errorf("set prefetch: %w", err)
-		}
-		r.lost = ch.NotifyClose(make(chan *amqp.Error, 1))
-		var err error
-		r.deliveries, err = ch.Consume(c.sub.Name, c.sub.Name, false, false, false, false, nil)
-		return explain("queue", c.sub.Name, err)
+		r.ch, r.lost = ch, ch.NotifyClose(make(chan *amqp.Error, 1))
+		return r.consume(c.sub)
 	})
 	if err != nil {
 		return nil, err
 	}
-	r.ch, r.acks = ch, newAcks(ch)
+	r.acks = newAcks(r.ch)
 	return r, nil
 }
 
@@ -195,6 +200,11 @@ func (c *consumer) run(r *reception) {
 	defer c.watchers.Wait()
 	for r != nil {
 		why := c.deliverAll(r)
+		if why == outOfOrder { // what is in flight is finished before the rest comes again
+			if why = c.atMost(0, c.intake.Done()); why == goOn {
+				why = outOfOrder
+			}
+		}
 		if why == intakeEnded {
 			c.drain(r)
 		}
@@ -202,7 +212,7 @@ func (c *consumer) run(r *reception) {
 		if why == intakeEnded || why == killed {
 			return
 		}
-		r = c.again(why == channelLost && c.canCount())
+		r = c.again(why == channelLost && c.beginsCarefully())
 	}
 	c.atMost(0, nil) // what is in flight has nowhere to be settled, and is still the receiver's
 }
@@ -215,7 +225,7 @@ const (
 	intakeEnded         // the subscription's context has ended
 	killed              // the transport is closed
 	channelLost         // or the broker has cancelled the consumer
-	settledIn           // the first message is no suspect: take many from now on
+	outOfOrder          // a message of an ordered subscription goes back
 )
 
 // deliverAll hands on what comes.
@@ -238,8 +248,11 @@ func (c *consumer) deliverAll(r *reception) outcome {
 			suspect = n >= suspectAfter
 			switch {
 			case r.careful && !suspect:
-				return settledIn // the message goes back and comes again, among others
-			case suspect && n >= c.crashLimit():
+				if why := c.widen(r, &d); why != goOn {
+					return why
+				}
+				continue
+			case suspect && c.hopeless(r, n):
 				if why := c.giveUp(r, &d, n); why != goOn {
 					return why
 				}
@@ -252,6 +265,8 @@ func (c *consumer) deliverAll(r *reception) outcome {
 			if why := c.deliver(r, &d); why != goOn {
 				return why
 			}
+		case <-r.returned:
+			return outOfOrder
 		case <-c.intake.Done():
 			return intakeEnded
 		case <-c.base.Done():
@@ -260,11 +275,41 @@ func (c *consumer) deliverAll(r *reception) outcome {
 	}
 }
 
-func (c *consumer) crashLimit() int {
-	if c.sub.Ordered {
-		return orderedCrashLimit
+// widen delivers the first message that is no suspect, and takes many at a time from
+// then on, which a consumer can't change for itself: another one takes its place.
+func (c *consumer) widen(r *reception, d *amqp.Delivery) outcome {
+	if err := r.ch.Cancel(r.tag, false); err != nil {
+		return channelLost
 	}
-	return crashLimit
+	r.tag += "+"
+	r.careful = false
+	if err := r.consume(c.sub); err != nil {
+		return channelLost
+	}
+	return c.deliver(r, d)
+}
+
+// consume makes r's channel consume with the prefetch of its mode.
+func (r *reception) consume(s transports.Subscription) (err error) {
+	prefetch := s.Concurrency
+	if r.careful {
+		prefetch = 1
+	}
+	if err := r.ch.Qos(min(prefetch, maxPrefetch), 0, false); err != nil {
+		return fmt.Errorf("set prefetch: %w", err)
+	}
+	r.deliveries, err = r.ch.Consume(s.Name, r.tag, false, false, false, false, nil)
+	return explain("queue", s.Name, err)
+}
+
+// hopeless reports whether a message is to be given up without another try. In an ordered
+// subscription those behind a message that kills were delivered as often as it was, so
+// only the first one is, until the next crash tells that it was not the only one.
+func (c *consumer) hopeless(r *reception, deliveries int) bool {
+	if c.sub.Ordered {
+		return deliveries >= orderedCrashLimit && !r.gaveUp
+	}
+	return deliveries >= crashLimit
 }
 
 // atMost waits until no more than n messages are in flight.
@@ -297,6 +342,9 @@ func (c *consumer) deliver(r *reception, d *amqp.Delivery) outcome {
 	case <-c.base.Done():
 		c.inFlight.Add(-1)
 		return killed
+	case <-r.returned: // this one is behind it
+		c.inFlight.Add(-1)
+		return outOfOrder
 	case <-r.lost: //nolint:errcheck // a signal; the message comes again
 		c.inFlight.Add(-1)
 		return channelLost
@@ -319,9 +367,18 @@ func (c *consumer) watch(r *reception, d *amqp.Delivery, msg *message.Message) {
 	}
 }
 
-// giveBack returns a message to its queue, at its old place if its count allows.
+// giveBack returns a message to its queue, to its old place if its count allows. That of
+// an ordered subscription is left to the end of the channel, which gives back all that is
+// unsettled in its order: by itself it would come behind those that are here already.
 func (c *consumer) giveBack(r *reception, d *amqp.Delivery) {
-	if deliveries(d) >= renewAfter && !c.sub.Ordered {
+	if c.sub.Ordered {
+		select {
+		case r.returned <- struct{}{}:
+		default:
+		}
+		return
+	}
+	if deliveries(d) >= renewAfter {
 		ctx, cancel := context.WithTimeout(c.base, 10*patience)
 		defer cancel()
 		if err := c.t.requeue(ctx, c.sub.Name, decode(d, c.t.cfg.Exchange), patience); err == nil {
@@ -346,6 +403,7 @@ func (c *consumer) giveUp(r *reception, d *amqp.Delivery, n int) outcome {
 		if err == nil {
 			c.log.Error("a message is poisoned: the processes that handle it seem to die of it", slog.String("event_id", msg.UUID), slog.Int("deliveries", n))
 			r.acks.ack(d.DeliveryTag)
+			r.gaveUp = true
 			return goOn
 		}
 		c.log.Error("poison queue can't be written; the subscription waits until it can", slog.Any("error", err))
@@ -393,7 +451,7 @@ func (c *consumer) again(careful bool) *reception {
 // broker would let another consumer overtake it.
 func (c *consumer) drain(r *reception) {
 	if !c.sub.Ordered {
-		_ = r.ch.Cancel(c.sub.Name, false) // if it is lost, so is what follows
+		_ = r.ch.Cancel(r.tag, false) // if it is lost, so is what follows
 		for d := range r.deliveries {
 			c.giveBack(r, &d)
 		}

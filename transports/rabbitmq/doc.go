@@ -29,7 +29,7 @@
 // # Topology
 //
 //	exchange events (topic)  ─── event type, with * and # ───► queue <subscription>
-//	                                                             │ delivered 100 times
+//	                                                             │ delivered 2000 times
 //	                                                             ▼
 //	exchange tidings.retry (direct) ── <subscription> ──► ...  queue <subscription>:poison
 //	    ▲
@@ -54,11 +54,14 @@
 // # Messages that kill
 //
 // The broker counts deliveries that nobody settled. A message with two of them is handled
-// alone, so that others are not to blame for the next crash, and after a start the
-// transport takes one message at a time until one comes that has none. After 20 in a row,
-// without a process that gave it back alive, it goes to the poison queue with that as its
-// reason. The delivery limit of the queue, 100, is for processes that do not even get
-// that far. Deploys poison nothing.
+// alone, so that others are not to blame for the next crash, and a new consumer takes one
+// message at a time until one comes that has none. After 20, without a process that gave
+// it back alive, a message goes to the poison queue with that as its reason. Deploys
+// poison nothing. The delivery limit of the queue, 2000, is for processes that do not even
+// get that far.
+//
+// In an ordered subscription a message can't be given back without being counted, and
+// those behind it are counted with it; there it takes 1000.
 //
 // # Limits
 //

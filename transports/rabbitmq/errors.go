@@ -28,11 +28,16 @@ type TopologyError struct {
 	Kind    string // "exchange" or "queue"
 	Name    string
 	Problem string // with the remedy
-	Err     error  // what the broker said
+	Wanted  string // the arguments of the declaration that failed
+	Err     error  // what the broker said, such as what the arguments are
 }
 
 func (e *TopologyError) Error() string {
-	return fmt.Sprintf("%s %q %s: %v", e.Kind, e.Name, e.Problem, e.Err)
+	wanted := ""
+	if e.Wanted != "" {
+		wanted = " (wanted: " + e.Wanted + ")"
+	}
+	return fmt.Sprintf("%s %q %s%s: %v", e.Kind, e.Name, e.Problem, wanted, e.Err)
 }
 
 func (e *TopologyError) Unwrap() error { return e.Err }

@@ -225,7 +225,7 @@ func (s *session) collect() {
 		}
 		<-s.tokens
 	}
-	for range returns { // until the channel is closed, or the client would wait for a receiver
+	for range s.returns { // until the channel is closed, or the client would wait for a receiver
 	}
 }
 

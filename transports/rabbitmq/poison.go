@@ -170,67 +170,74 @@ func (t *Transport) walkLocked(ctx context.Context, subscription string, f func(
 	}
 	defer unlock()
 	w := walker{queue: poisonQueue(subscription)}
-	if w.left, err = t.inspect(ctx, w.queue); err != nil || w.left == 0 {
+	if w.expected, err = t.inspect(ctx, w.queue); err != nil {
 		return err
 	}
 	w.ch, err = t.con.open(ctx, func(ch *amqp.Channel) (err error) {
-		if err := ch.Qos(min(w.left, maxPrefetch), 0, false); err != nil {
+		if w.expected == 0 {
+			return nil
+		}
+		if err := ch.Qos(min(w.expected, maxPrefetch), 0, false); err != nil {
 			return err
 		}
-		w.deliveries, err = ch.Consume(w.queue, "", false, false, false, false, nil)
+		w.deliveries, err = ch.Consume(w.queue, walkerTag, false, false, false, false, nil)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	for err == nil && w.left > 0 {
+	for err == nil && !w.done {
 		var chunk []amqp.Delivery
 		if chunk, err = w.next(ctx); len(chunk) > 0 {
 			err = errors.Join(err, f(w.ch, chunk))
 		}
 	}
-	return errors.Join(err, w.ch.Close())
+	// The queue does this after the acknowledgements and before it answers the last call,
+	// so the next one to look finds everything in its place.
+	return errors.Join(err, w.ch.Nack(all, true, true), w.ch.Cancel(walkerTag, false), w.ch.Close())
 }
 
-// walker takes the messages of a poison queue that were ready when it began.
+const (
+	walkerTag = "tidings"
+	all       = 0 // a delivery tag: everything on the channel (AMQP 0-9-1, basic.ack.delivery-tag)
+)
+
+// walker takes the messages of a poison queue: as many as are expected by consuming,
+// which is fast, and then singly, until the broker says that it is empty. The expectation
+// alone won't do: it is the answer of a queue that, when it is busy, answers 0.
 type walker struct {
 	queue      string
 	ch         *amqp.Channel
 	deliveries <-chan amqp.Delivery
+	expected   int
 	taken      int
-	left       int
+	done       bool
 }
 
-// next returns some more messages, and an error when they are the last.
+// next returns some more messages.
 func (w *walker) next(ctx context.Context) (chunk []amqp.Delivery, err error) {
 	timer := time.NewTimer(stalled)
 	defer timer.Stop()
-	for w.left > 0 && len(chunk) < walkChunk {
-		var d amqp.Delivery
-		var ok bool
-		if w.taken < maxPrefetch {
-			select {
-			case d, ok = <-w.deliveries:
-				if !ok {
-					return chunk, errLost
-				}
-			case <-ctx.Done():
-				return chunk, ended(ctx, "waiting for a poisoned message")
-			case <-timer.C:
-				return chunk, errors.New("the broker does not deliver what is there")
-			}
-		} else { // more than one consumer may hold
-			if d, ok, err = w.ch.Get(w.queue, false); err != nil {
+	for ; len(chunk) < walkChunk; w.taken++ {
+		if w.taken >= min(w.expected, maxPrefetch) {
+			d, ok, err := w.ch.Get(w.queue, false)
+			if w.done = !ok; err != nil || !ok {
 				return chunk, err
 			}
-			if !ok {
-				w.left = 0
-				return chunk, nil
-			}
+			chunk = append(chunk, d)
+			continue
 		}
-		w.taken++
-		w.left--
-		chunk = append(chunk, d)
+		select {
+		case d, ok := <-w.deliveries:
+			if !ok {
+				return chunk, errLost
+			}
+			chunk = append(chunk, d)
+		case <-ctx.Done():
+			return chunk, ended(ctx, "waiting for a poisoned message")
+		case <-timer.C:
+			return chunk, errors.New("the broker does not deliver what is there")
+		}
 	}
 	return chunk, nil
 }

@@ -1,7 +1,11 @@
 package rabbitmq
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -29,7 +33,7 @@ const (
 	// process that it is delivered to. Consumers that are cancelled and channels that
 	// are closed count as deliveries too, so it is far above what deploys bring about,
 	// and the transport gives such a message up itself, see crashLimit.
-	deliveryLimit = 100
+	deliveryLimit = 2000
 
 	// unlimited is for queues whose messages come and go without being handled. -1 would
 	// be it, but makes 3.10 drop at the first return.
@@ -98,6 +102,18 @@ func (d *topology) queue(name string, args amqp.Table) {
 		_, err = d.ch.QueueDeclare(name, true, false, false, false, args)
 	}
 	d.err = explain("queue", name, err)
+	if wrong, ok := errors.AsType[*TopologyError](d.err); ok {
+		wrong.Wanted = describe(args)
+	}
+}
+
+// describe writes a declaration's arguments.
+func describe(args amqp.Table) string {
+	var parts []string
+	for _, key := range slices.Sorted(maps.Keys(args)) {
+		parts = append(parts, fmt.Sprintf("%s=%v", key, args[key]))
+	}
+	return strings.Join(parts, " ")
 }
 
 // transient declares a queue that lasts as long as the connection, whatever the mode.
