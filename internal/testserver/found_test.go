@@ -5,6 +5,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -88,15 +89,13 @@ func (r *tbRecorder) Fatalf(format string, args ...any) {
 }
 
 // findRabbitMQ looks for a broker in a test of its own.
-func findRabbitMQ(t *testing.T) (address string, r *tbRecorder) {
+func findRabbitMQ(t *testing.T) (string, *tbRecorder) {
 	t.Helper()
-	r = &tbRecorder{TB: t}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		address = RabbitMQ(r)
-	}()
-	<-done
+	r := &tbRecorder{TB: t}
+	var address string
+	var test sync.WaitGroup
+	test.Go(func() { address = RabbitMQ(r) })
+	test.Wait()
 	return address, r
 }
 

@@ -75,7 +75,7 @@ func TestBrokerDiesWithTheTest(t *testing.T) {
 	testserver.StartRabbitMQ(t) // skips where there is none, before the child does
 	// The child can't remove the broker's folder. It is not in t.TempDir, which the
 	// broker's user can't enter.
-	dir, err := os.MkdirTemp("", "testserver-")
+	dir, err := os.MkdirTemp("", "testserver-") //nolint:usetesting // see above
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
 	}
