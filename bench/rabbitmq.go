@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"sync/atomic"
 	"time"
@@ -349,9 +350,7 @@ func like(ctx context.Context, model *message.Message, batch []purchase) ([]*mes
 			return nil, err
 		}
 		msg := message.NewMessageWithContext(ctx, events.NewID(), data)
-		for key, value := range model.Metadata {
-			msg.Metadata[key] = value
-		}
+		maps.Copy(msg.Metadata, model.Metadata)
 		messages[i] = msg
 	}
 	return messages, nil

@@ -76,13 +76,13 @@ func (s site) declare() error {
 }
 
 // fill publishes the ledger's events to the exchange, confirmed.
-func (s site) fill(ctx context.Context, key string, l *ledger, make func([]byte) amqp.Publishing) error {
+func (s site) fill(ctx context.Context, key string, l *ledger, publishing func([]byte) amqp.Publishing) error {
 	ch, err := confirming(s.conn)
 	if err != nil {
 		return err
 	}
 	defer ch.Close() //nolint:errcheck // all is confirmed
-	return publishWindow(ctx, ch, s.name, key, l, make, func(purchase) {})
+	return publishWindow(ctx, ch, s.name, key, l, publishing, func(purchase) {})
 }
 
 func confirming(conn *amqp.Connection) (*amqp.Channel, error) {
@@ -90,13 +90,16 @@ func confirming(conn *amqp.Connection) (*amqp.Channel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ch, ch.Confirm(false)
+	if err := ch.Confirm(false); err != nil {
+		return nil, err
+	}
+	return ch, nil
 }
 
 // publishWindow publishes every event of the ledger, waiting for a confirm only when
 // window are outstanding, and calls confirmed with each in turn.
 func publishWindow(ctx context.Context, ch *amqp.Channel, exchange, key string, l *ledger,
-	make func([]byte) amqp.Publishing, confirmed func(purchase),
+	publishing func([]byte) amqp.Publishing, confirmed func(purchase),
 ) error {
 	var outstanding [window]*amqp.DeferredConfirmation
 	total := len(l.handledTimes)
@@ -115,7 +118,7 @@ func publishWindow(ctx context.Context, ch *amqp.Channel, exchange, key string, 
 		if err != nil {
 			return err
 		}
-		outstanding[seq%window], err = ch.PublishWithDeferredConfirmWithContext(ctx, exchange, key, true, false, make(data))
+		outstanding[seq%window], err = ch.PublishWithDeferredConfirmWithContext(ctx, exchange, key, true, false, publishing(data))
 		if err != nil {
 			return err
 		}
