@@ -153,13 +153,23 @@ func decoding(handler func(context.Context, purchase) error) func(context.Contex
 	}
 }
 
-// subscriptionName is that of the bus's subscription, and of the transport's.
-const subscriptionName = "bench.handler"
-
 // library is the library on an exchange of its own.
 type library struct {
 	site      site
 	transport transports.Transport
+}
+
+// handlerName is the bus's name of its subscription.
+const handlerName = "handler"
+
+// subscription is the bus's, for the bare transport.
+func (lib *library) subscription(prefetch int) transports.Subscription {
+	return transports.Subscription{Name: lib.site.name + "." + handlerName, Topics: []string{purchaseType}, Concurrency: prefetch}
+}
+
+// newBus returns a bus of which the name at the broker is the site's.
+func (lib *library) newBus() (*bus.Bus, error) {
+	return bus.New(lib.transport, bus.Config{Source: "bench", Service: lib.site.name})
 }
 
 // openLibrary opens the transport and declares the subscription.
@@ -182,7 +192,7 @@ func openLibrary(ctx context.Context, broker string) (*library, error) {
 	lib := &library{s, transport}
 	intake, stop := context.WithCancel(ctx)
 	defer stop()
-	ch, err := transport.Subscribe(intake, subscription(1))
+	ch, err := transport.Subscribe(intake, lib.subscription(1))
 	if err != nil {
 		return nil, errors.Join(err, lib.close())
 	}
@@ -192,15 +202,11 @@ func openLibrary(ctx context.Context, broker string) (*library, error) {
 	return lib, nil
 }
 
-func subscription(prefetch int) transports.Subscription {
-	return transports.Subscription{Name: subscriptionName, Topics: []string{purchaseType}, Concurrency: prefetch}
-}
-
 func (lib *library) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return errors.Join(
-		lib.transport.(transports.SubscriptionRemover).RemoveSubscription(ctx, subscriptionName),
+		lib.transport.(transports.SubscriptionRemover).RemoveSubscription(ctx, lib.subscription(1).Name),
 		lib.transport.Close(),
 		lib.site.close(),
 	)
@@ -211,7 +217,7 @@ func prepareBusPublish(ctx context.Context, broker string, p publishing, l *ledg
 	if err != nil {
 		return rig{}, err
 	}
-	b, err := bus.New(lib.transport, bus.Config{Source: "bench"})
+	b, err := lib.newBus()
 	if err != nil {
 		return rig{}, errors.Join(err, lib.close())
 	}
@@ -269,11 +275,11 @@ func prepareBusConsume(ctx context.Context, broker string, h handling, l *ledger
 	if err := lib.fill(ctx, broker, l); err != nil {
 		return rig{}, errors.Join(err, lib.close())
 	}
-	b, err := bus.New(lib.transport, bus.Config{Source: "bench"})
+	b, err := lib.newBus()
 	if err != nil {
 		return rig{}, errors.Join(err, lib.close())
 	}
-	bus.Subscribe(b, "handler", h.handler(l), bus.Concurrency(h.concurrency), bus.Retry(bus.RetryPolicy{
+	bus.Subscribe(b, handlerName, h.handler(l), bus.Concurrency(h.concurrency), bus.Retry(bus.RetryPolicy{
 		Attempts: 1 + retries, MinDelay: retryDelay, MaxDelay: retryDelay, Redeliveries: []time.Duration{},
 	}))
 	return rig{
@@ -295,7 +301,7 @@ func prepareTransportConsume(ctx context.Context, broker string, h handling, l *
 	w := newWorkers(h.concurrency)
 	return rig{
 		run: func(context.Context) error {
-			ch, err := lib.transport.Subscribe(intake, subscription(h.prefetch))
+			ch, err := lib.transport.Subscribe(intake, lib.subscription(h.prefetch))
 			if err != nil {
 				return err
 			}

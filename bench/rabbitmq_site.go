@@ -10,7 +10,6 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
-	"github.com/gotidings/tidings/bus"
 	"github.com/gotidings/tidings/events"
 )
 
@@ -159,7 +158,7 @@ func wireMessage(ctx context.Context, broker string) (w wire, err error) {
 	if err := ch.QueueBind(queue.Name, purchaseType, lib.site.name, false, nil); err != nil {
 		return wire{}, err
 	}
-	b, err := bus.New(lib.transport, bus.Config{Source: "bench"})
+	b, err := lib.newBus()
 	if err != nil {
 		return wire{}, err
 	}

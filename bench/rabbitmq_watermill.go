@@ -116,7 +116,7 @@ func prepareWatermillConsume(kind queueType) func(context.Context, string, handl
 		}
 		router.AddMiddleware(stack...)
 		handle := decoding(h.handler(l))
-		router.AddConsumerHandler("handler", s.name, subscriber, func(msg *message.Message) error {
+		router.AddConsumerHandler(handlerName, s.name, subscriber, func(msg *message.Message) error {
 			return handle(msg.Context(), msg.Payload)
 		})
 		stop := func() error { return nil }

@@ -162,13 +162,8 @@ func TestDeploysThatCutHandlersShort(t *testing.T) {
 	o.begin(t, tr, l, 100, 0)
 	for range 4 {
 		s := startService(t, o)
-		begun := 0
-		s.follow(t, l, func(said line) bool {
-			if said.word == "begin" {
-				begun++
-			}
-			return begun == o.Concurrency
-		})
+		// Not more than the first one: what was often in flight may run alone.
+		s.follow(t, l, func(said line) bool { return said.word == "begin" })
 		s.terminate(t, l)
 	}
 	o.Work, o.ShutdownTimeout = 0, time.Minute
