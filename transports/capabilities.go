@@ -83,7 +83,11 @@ type Pinger interface {
 	Ping(ctx context.Context) error
 }
 
-// Depth is how many messages a subscription holds.
+// UnknownDepth is the count of what a transport can't count.
+const UnknownDepth = -1
+
+// Depth is how many messages a subscription holds. A count that the transport can't
+// tell is [UnknownDepth].
 type Depth struct {
 	Ready    int // waiting to be delivered
 	Delayed  int // waiting for their time

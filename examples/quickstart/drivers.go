@@ -8,6 +8,7 @@ import (
 
 	// The schemes that -transport knows: a line each.
 	_ "github.com/gotidings/tidings/transports/memory"
+	_ "github.com/gotidings/tidings/transports/rabbitmq"
 )
 
 // usageError is a fault of the command line that shows only when it is used.

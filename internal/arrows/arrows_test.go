@@ -86,6 +86,11 @@ var importRules = []importRule{
 		why:  "tests run on it, so it is light",
 	},
 	{
+		in:   []string{"./transports/rabbitmq/..."},
+		only: append([]string{"github.com/rabbitmq/amqp091-go", "./events", "./transports", "./internal/..."}, watermill...),
+		why:  "an adapter knows the seam and its broker's client",
+	},
+	{
 		in: []string{"./middleware/..."},
 		only: []string{
 			"github.com/ThreeDotsLabs/watermill/...", "github.com/failsafe-go/failsafe-go/...",

@@ -12,7 +12,8 @@ var removalTests = []test{
 	{"removal closes the consumers' channels", []Feature{Removal}, removalClosesChannels},
 	{"removal of an unknown subscription is no error", []Feature{Removal}, removalOfUnknown},
 	{"removal empties the poison queue", []Feature{Removal, PoisonQueue}, removalEmptiesPoisonQueue},
-	{"depth counts what a subscription holds", []Feature{Depth, Durable}, depthCounts},
+	{"depth counts what is ready and what is poisoned", []Feature{Depth, Durable}, depthCounts},
+	{"depth counts what is delayed and in flight", []Feature{DepthDetail, Depth, Durable}, depthCountsAll},
 	{"depth of an unknown subscription is ErrNoSubscription", []Feature{Depth}, depthOfUnknown},
 }
 
@@ -73,6 +74,9 @@ func removalEmptiesPoisonQueue(e *env) {
 // wantDepth waits until the depth of s is as wanted: brokers count with a delay.
 func (e *env) wantDepth(tr transports.Transport, want transports.Depth) {
 	e.Helper()
+	if _, lacking := e.Lacks[DepthDetail]; lacking {
+		want.Delayed, want.InFlight = transports.UnknownDepth, transports.UnknownDepth
+	}
 	patience := e.patience()
 	for {
 		got, err := tr.(transports.DepthReporter).Depth(e.Context(), e.name("s"))
@@ -95,19 +99,29 @@ func depthCounts(e *env) {
 	e.declare(tr, e.sub("s", "a"))
 	e.wantDepth(tr, transports.Depth{})
 	e.publish(tr, "a", "1", "2", "3")
-	e.wantDepth(tr, transports.Depth{Ready: 3})
-	ch := e.subscribe(tr, e.sub("s", "a"))
-	msg := e.receive(ch)
-	e.wantDepth(tr, transports.Depth{Ready: 2, InFlight: 1})
-	want := transports.Depth{Ready: 2, InFlight: 1}
-	if _, lacking := e.Lacks[Requeue]; !lacking {
-		e.requeue(tr, "s", msg, time.Hour)
-		want.Delayed++
-		e.wantDepth(tr, want)
-	}
+	want := transports.Depth{Ready: 3}
+	e.wantDepth(tr, want)
 	if _, lacking := e.Lacks[PoisonQueue]; !lacking {
 		e.poison(tr, "s", "4")
 		want.Poisoned++
+		e.wantDepth(tr, want)
+	}
+	e.ackIDs(e.subscribe(tr, e.sub("s", "a")), "1", "2", "3")
+	want.Ready = 0
+	e.wantDepth(tr, want)
+}
+
+func depthCountsAll(e *env) {
+	tr := e.open()
+	e.declare(tr, e.sub("s", "a"))
+	e.publish(tr, "a", "1", "2", "3")
+	ch := e.subscribe(tr, e.sub("s", "a"))
+	msg := e.receive(ch)
+	want := transports.Depth{Ready: 2, InFlight: 1}
+	e.wantDepth(tr, want)
+	if _, lacking := e.Lacks[Requeue]; !lacking {
+		e.requeue(tr, "s", msg, time.Hour)
+		want.Delayed++
 		e.wantDepth(tr, want)
 	}
 	msg.Ack()

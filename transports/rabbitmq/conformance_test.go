@@ -1,0 +1,98 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/gotidings/tidings/transports"
+	"github.com/gotidings/tidings/transports/transporttest"
+)
+
+var update = flag.Bool("update", false, "write this transport's section of docs/guarantees.md")
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	const maxMessageBytes = 1 << 20
+	cfg := Config{URLs: []string{brokerURL(t)}, Exchange: newExchange(t), MaxMessageBytes: maxMessageBytes}
+	results := transporttest.Run(t,
+		transporttest.Harness{
+			Open: func(t *testing.T) transports.Transport { t.Helper(); return mustOpen(t, cfg) },
+			OpenCuttable: func(t *testing.T) (tr transports.Transport, cut, restore func()) {
+				t.Helper()
+				var n network
+				cfg := cfg
+				cfg.Dial = n.dial
+				return mustOpen(t, cfg), n.cut, n.restore
+			},
+			Patience: 30 * time.Second,
+		},
+		transporttest.Features{
+			MaxMessageBytes: maxMessageBytes,
+			Lacks: map[transporttest.Feature]string{
+				transporttest.BackPressure:  "queues are bounded by the broker's memory and disk only; when those run short, it holds publishers back",
+				transporttest.LargeMetadata: "all of a message's metadata travels in one frame, of 128 KiB by default",
+				transporttest.DepthDetail:   "the protocol does not tell what is in flight, and a delay tier holds messages of all subscriptions",
+			},
+		})
+	results.CheckGuarantees(t, "../../docs/guarantees.md", "rabbitmq", *update)
+}
+
+// newExchange returns the name of an exchange that the test's end deletes.
+func newExchange(t *testing.T) string {
+	t.Helper()
+	name := "test-" + uuid.NewString()[:13]
+	t.Cleanup(func() { onBroker(t).exchangeDelete(name) })
+	return name
+}
+
+func mustOpen(t *testing.T, cfg Config) *Transport {
+	t.Helper()
+	tr, err := Open(context.WithoutCancel(t.Context()), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+// network dials, and takes the connections that it made away.
+type network struct {
+	mu    sync.Mutex // guards what follows
+	conns []net.Conn
+	down  bool
+}
+
+func (n *network) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.down {
+		return nil, errors.New("the network is down")
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err == nil {
+		n.conns = append(n.conns, conn)
+	}
+	return conn, err
+}
+
+func (n *network) cut() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.down = true
+	for _, conn := range n.conns {
+		_ = conn.Close()
+	}
+	n.conns = nil
+}
+
+func (n *network) restore() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.down = false
+}

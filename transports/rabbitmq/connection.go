@@ -1,0 +1,404 @@
+package rabbitmq
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+// defaultFrameSize is the broker's own: https://www.rabbitmq.com/docs/configure, frame_max
+const defaultFrameSize = 131072
+
+const (
+	firstDelay   = 100 * time.Millisecond
+	longestDelay = 15 * time.Second
+	closeTimeout = 3 * time.Second // for the goodbye; a broker that does not answer it is not waited for
+)
+
+// connection is a connection that is made anew for as long as it is not closed.
+//
+//	         dial                  lost
+//	down ───────────► up ─────────────────► down, and so on
+//	  └─────── close ──┴──► closed
+type connection struct {
+	role  string // at the end of its name at the broker: "publish" or "consume"
+	cfg   Config
+	nodes []node
+	login login
+	log   *slog.Logger
+
+	ctx    context.Context //nolint:containedctx // the connection's life, not a call's: ends when close begins
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup // the supervisor, and what attempt leaves behind
+
+	startMu sync.Mutex // guards started, and next until then; taken before mu
+	started bool
+	next    int // node to try
+
+	mu      sync.Mutex // guards what follows, and wg against a close at the same time
+	current *amqp.Connection
+	change  chan struct{} // closed at the next change of current or blocked
+	blocked bool          // the broker does not read: it is short of memory or disk
+}
+
+func newConnection(role string, cfg Config, nodes []node, l login) *connection {
+	c := &connection{role: role, cfg: cfg, nodes: nodes, login: l, log: cfg.Logger, change: make(chan struct{})}
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	return c
+}
+
+// start connects for the first time, within ctx, and keeps the connection up from then
+// on. It does nothing when it was called before and has succeeded.
+func (c *connection) start(ctx context.Context) error {
+	c.startMu.Lock()
+	defer c.startMu.Unlock()
+	if c.started {
+		return nil
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	defer context.AfterFunc(c.ctx, func() { stop(transports.ErrClosed) })()
+	conn, err := c.dialFirst(ctx)
+	if err != nil {
+		return err
+	}
+	if !c.use(conn) {
+		return transports.ErrClosed
+	}
+	c.started = true
+	c.spawn(func() { c.supervise(conn) })
+	return nil
+}
+
+// dialFirst tries every node until one answers or ConnectTimeout is over. What no
+// further try can mend, a wrong password for example, ends it at once.
+func (c *connection) dialFirst(ctx context.Context) (*amqp.Connection, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.ConnectTimeout, fmt.Errorf("no broker answered within %v", c.cfg.ConnectTimeout))
+	defer cancel()
+	for delay := firstDelay; ; delay = min(2*delay, time.Second) {
+		var faults []error
+		for range c.nodes {
+			conn, err := c.dial(ctx)
+			if err == nil {
+				return conn, nil
+			}
+			if refused, ok := errors.AsType[*amqp.Error](err); ok && !refused.Recover && refusedLogin(refused) {
+				return nil, err
+			}
+			faults = append(faults, err)
+		}
+		if !sleep(ctx, delay) {
+			return nil, fmt.Errorf("%w; last: %w", context.Cause(ctx), errors.Join(faults...))
+		}
+	}
+}
+
+// refusedLogin reports whether the broker knows us and does not want us: a wrong
+// password, or a vhost that is missing or forbidden.
+func refusedLogin(err *amqp.Error) bool {
+	return err.Code == amqp.AccessRefused || err.Code == amqp.NotAllowed
+}
+
+// dial connects to the next node.
+func (c *connection) dial(ctx context.Context) (*amqp.Connection, error) {
+	target := c.nodes[c.next%len(c.nodes)]
+	c.next++
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.ConnectTimeout)
+	defer cancel()
+	unhook := func() bool { return true }
+	cfg := amqp.Config{
+		SASL:       []amqp.Authentication{&amqp.PlainAuth{Username: c.login.user, Password: c.login.password}},
+		Vhost:      c.login.vhost,
+		Heartbeat:  c.cfg.Heartbeat,
+		Properties: amqp.NewConnectionProperties(),
+		Dial: func(network, addr string) (net.Conn, error) {
+			conn, err := c.cfg.Dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			// The handshakes end with ctx; the client takes the deadline away afterwards.
+			deadline, _ := ctx.Deadline()
+			if err := conn.SetDeadline(deadline); err != nil {
+				return nil, errors.Join(err, conn.Close())
+			}
+			unhook = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+			return conn, nil
+		},
+	}
+	if c.cfg.External {
+		cfg.SASL = []amqp.Authentication{&amqp.ExternalAuth{}}
+	}
+	if c.cfg.TLS != nil {
+		cfg.TLSClientConfig = c.cfg.TLS.Clone() // the client writes the server's name into it
+	} else {
+		cfg.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	cfg.Properties.SetClientConnectionName(c.cfg.Name + " " + c.role)
+	conn, err := amqp.DialConfig(target.url, cfg)
+	if !unhook() && err == nil {
+		err = errors.Join(context.Cause(ctx), conn.CloseDeadline(time.Now()))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", target.addr, err)
+	}
+	return conn, nil
+}
+
+// supervise connects anew whenever the connection is lost.
+func (c *connection) supervise(conn *amqp.Connection) {
+	for conn != nil {
+		lost := conn.NotifyClose(make(chan *amqp.Error, 1))
+		blocked := conn.NotifyBlocked(make(chan amqp.Blocking, 1))
+		c.watch(lost, blocked)
+		if c.ctx.Err() != nil {
+			return
+		}
+		c.mu.Lock()
+		c.current, c.blocked = nil, false
+		c.mu.Unlock()
+		conn = c.redial()
+	}
+}
+
+// watch returns when the connection is lost or to be closed.
+func (c *connection) watch(lost <-chan *amqp.Error, blocked <-chan amqp.Blocking) {
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case err := <-lost:
+			if err != nil && c.ctx.Err() == nil {
+				c.log.Warn("connection to RabbitMQ is lost; connecting anew", slog.String("connection", c.role), slog.Any("error", err))
+			}
+			return
+		case b, ok := <-blocked:
+			if !ok {
+				blocked = nil
+				continue
+			}
+			if b.Active {
+				c.log.Warn("RabbitMQ blocks publishing until it has resources again", slog.String("connection", c.role), slog.String("reason", b.Reason))
+			} else {
+				c.log.Info("RabbitMQ takes messages again", slog.String("connection", c.role))
+			}
+			c.mu.Lock()
+			c.blocked = b.Active
+			c.changed()
+			c.mu.Unlock()
+		}
+	}
+}
+
+// redial tries until it succeeds; nil means that the connection is to be closed.
+func (c *connection) redial() *amqp.Connection {
+	for delay := firstDelay; ; delay = min(2*delay, longestDelay) {
+		// Full jitter: the services of a broker that comes back do not come all at once.
+		if !sleep(c.ctx, rand.N(delay)) { //nolint:gosec // spreads load, guards nothing
+			return nil
+		}
+		conn, err := c.dial(c.ctx)
+		if err != nil {
+			c.log.Warn("RabbitMQ can't be reached; trying again", slog.String("connection", c.role), slog.Any("error", err))
+			continue
+		}
+		if !c.use(conn) {
+			return nil
+		}
+		c.log.Info("connected to RabbitMQ again", slog.String("connection", c.role))
+		return conn
+	}
+}
+
+// use makes conn the current connection, or closes it and reports false when c was
+// closed meanwhile.
+func (c *connection) use(conn *amqp.Connection) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil {
+		_ = conn.CloseDeadline(time.Now().Add(closeTimeout)) // nobody has used it
+		return false
+	}
+	c.current, c.blocked = conn, false
+	c.changed()
+	return true
+}
+
+// changed wakes those who wait. Called with mu held.
+func (c *connection) changed() {
+	close(c.change)
+	c.change = make(chan struct{})
+}
+
+// wait returns the connection when it is up and, if it is for writing, not blocked.
+// The error is [transports.ErrClosed] after close, or why ctx ended.
+func (c *connection) wait(ctx context.Context, forWriting bool) (*amqp.Connection, error) {
+	for {
+		c.mu.Lock()
+		conn, blocked, change := c.current, c.blocked, c.change
+		c.mu.Unlock()
+		switch {
+		case c.ctx.Err() != nil:
+			return nil, transports.ErrClosed
+		case conn != nil && !conn.IsClosed() && !(forWriting && blocked):
+			return conn, nil
+		}
+		what := "waiting for the connection to the broker"
+		if conn != nil && blocked {
+			what = "waiting for the broker, which is short of resources and takes nothing"
+		}
+		var tick <-chan time.Time
+		if conn != nil && conn.IsClosed() { // the supervisor has not heard of it yet
+			tick = time.After(firstDelay)
+		}
+		select {
+		case <-change:
+		case <-tick:
+		case <-c.ctx.Done():
+			return nil, transports.ErrClosed
+		case <-ctx.Done():
+			return nil, ended(ctx, what)
+		}
+	}
+}
+
+// isBlocked reports whether the broker takes no messages.
+func (c *connection) isBlocked() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.blocked
+}
+
+// frameSize returns the most bytes that one frame may have on the current connection.
+func (c *connection) frameSize() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current == nil || c.current.Config.FrameSize <= 0 {
+		return defaultFrameSize
+	}
+	return c.current.Config.FrameSize
+}
+
+// channel opens a channel, waiting for the connection if need be.
+func (c *connection) channel(ctx context.Context) (*amqp.Channel, error) {
+	for {
+		conn, err := c.wait(ctx, false)
+		if err != nil {
+			return nil, err
+		}
+		ch, err := conn.Channel()
+		switch {
+		case err == nil:
+			return ch, nil
+		case !conn.IsClosed():
+			return nil, fmt.Errorf("open channel: %w", err)
+		}
+	}
+}
+
+// run calls f with a channel of its own, anew when the connection is lost in the
+// middle. It returns f's error, or why ctx ended: f then goes on in the background
+// until its channel is closed, because the client's calls know no context.
+func (c *connection) run(ctx context.Context, f func(*amqp.Channel) error) error {
+	ch, err := c.open(ctx, f)
+	if err != nil {
+		return err
+	}
+	_ = ch.Close() // f has succeeded
+	return nil
+}
+
+// open is run, and returns the channel, which f has made ready.
+func (c *connection) open(ctx context.Context, f func(*amqp.Channel) error) (*amqp.Channel, error) {
+	for {
+		ch, err := c.attempt(ctx, f)
+		if err == nil || !isLost(err) || ctx.Err() != nil {
+			return ch, err
+		}
+		if !sleep(ctx, firstDelay) {
+			return nil, ended(ctx, err.Error())
+		}
+	}
+}
+
+func (c *connection) attempt(ctx context.Context, f func(*amqp.Channel) error) (*amqp.Channel, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	ready := make(chan *amqp.Channel)
+	failed := make(chan error, 1)
+	spawned := c.spawn(func() {
+		ch, err := c.channel(ctx)
+		if err != nil {
+			failed <- err
+			return
+		}
+		if err := f(ch); err != nil {
+			_ = ch.Close() // it may be closed already, by err
+			failed <- err
+			return
+		}
+		select {
+		case ready <- ch:
+		case <-ctx.Done():
+			_ = ch.Close() // nobody waits for it
+		}
+	})
+	if !spawned {
+		return nil, transports.ErrClosed
+	}
+	select {
+	case ch := <-ready:
+		return ch, nil
+	case err := <-failed:
+		return nil, err
+	case <-ctx.Done():
+		return nil, ended(ctx, "waiting for the broker's answer")
+	}
+}
+
+// spawn runs f in a goroutine that close waits for. It reports false after close.
+func (c *connection) spawn(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil {
+		return false
+	}
+	c.wg.Go(f)
+	return true
+}
+
+// close says goodbye to the broker and waits for everything that used the connection.
+// It may be called more than once.
+func (c *connection) close() {
+	c.mu.Lock()
+	c.cancel(transports.ErrClosed)
+	conn := c.current
+	c.changed()
+	c.mu.Unlock()
+	if conn != nil {
+		_ = conn.CloseDeadline(time.Now().Add(closeTimeout)) // it may be lost already
+	}
+	c.wg.Wait()
+}
+
+// sleep waits for d and reports false when ctx ended before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

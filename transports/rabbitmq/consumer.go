@@ -1,0 +1,412 @@
+package rabbitmq
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+// What the count of a message's earlier deliveries means. Each delivery that was not
+// settled counts: of a process that died, and of one that was shut down or lost its
+// connection with the message on its hands.
+const (
+	// suspectAfter: such a message may have ended the process, so it is handled alone,
+	// and what was delivered beside it is not to blame for the next time.
+	suspectAfter = 2
+
+	// renewAfter: a message that is given back by a process that lives is given back as
+	// a copy, whose count begins anew. The broker's limit is for those that kill.
+	renewAfter = 10
+
+	// crashLimit: nobody who was alive has given it back for so long that it must be
+	// what they die of. It is poisoned.
+	crashLimit = 20
+
+	// orderedCrashLimit is that of ordered subscriptions, in which a copy would lose its
+	// place, so that those who live count too.
+	orderedCrashLimit = deliveryLimit - 1
+)
+
+// consumer is one Subscribe.
+//
+//	careful ──── a message that is no suspect ───► wide ─── intake ends ──► draining ──► done
+//	   ▲  one message at a time                     │  Concurrency at a time
+//	   └────── the channel is lost, or cancelled ◄──┘       Close, from anywhere: done at once
+type consumer struct {
+	t   *Transport
+	sub transports.Subscription
+	log *slog.Logger
+	out chan *message.Message
+
+	intake context.Context         //nolint:containedctx // the subscription's life: its end stops the intake
+	base   context.Context         //nolint:containedctx // that of delivered messages: ends with Close, or behind out
+	end    context.CancelCauseFunc // of base
+
+	removals int            // of the subscription, before this consumer
+	inFlight atomic.Int64   // delivered and not settled, on whichever channel
+	settled  chan struct{}  // a signal that inFlight has fallen
+	watchers sync.WaitGroup // of messages in flight
+}
+
+// reception is a consumer's life on one channel.
+type reception struct {
+	ch         *amqp.Channel
+	acks       *acks
+	deliveries <-chan amqp.Delivery
+	lost       <-chan *amqp.Error // the client closes it
+	careful    bool               // with a prefetch of 1
+}
+
+// Subscribe declares the subscription's queue, its poison queue and its bindings, and
+// consumes it with a prefetch of s.Concurrency. Errors are a [*TopologyError] where the
+// queue exists with other arguments, and why ctx ended.
+func (t *Transport) Subscribe(ctx context.Context, s transports.Subscription) (<-chan *message.Message, error) {
+	if err := validateSubscription(s); err != nil {
+		return nil, fmt.Errorf("rabbitmq: %w", err)
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	base, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	c := &consumer{
+		t: t, sub: s, log: t.log.With(slog.String("subscription", s.Name)), out: make(chan *message.Message),
+		intake: ctx, base: base, end: end, settled: make(chan struct{}, 1),
+	}
+	if err := t.add(c); err != nil {
+		return nil, err
+	}
+	first, err := c.begin(ctx)
+	if err != nil {
+		end(nil)
+		t.remove(c)
+		return nil, fmt.Errorf("rabbitmq: subscribe %s: %w", s.Name, err)
+	}
+	go c.run(first) // Close waits for it: t.working
+	return c.out, nil
+}
+
+// begin consumes for the first time.
+func (c *consumer) begin(ctx context.Context) (_ *reception, err error) {
+	if c.removals, err = c.t.removals(ctx, c.sub.Name); err != nil {
+		return nil, err
+	}
+	return c.receive(ctx, c.canCount())
+}
+
+func validateSubscription(s transports.Subscription) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	if len(s.Name) > maxSubscriptionName {
+		return fmt.Errorf("subscription name %.40q… has %d bytes; RabbitMQ allows %d", s.Name, len(s.Name), maxSubscriptionName)
+	}
+	for _, suffix := range []string{poisonSuffix, removedSuffix, lockSuffix} {
+		if strings.HasSuffix(s.Name, suffix) {
+			return fmt.Errorf("subscription name %q ends in %q, as this transport's own queues do", s.Name, suffix)
+		}
+	}
+	if strings.HasPrefix(s.Name, "amq.") {
+		return fmt.Errorf("subscription name %q begins with \"amq.\", which RabbitMQ keeps for itself", s.Name)
+	}
+	return nil
+}
+
+// add makes Close know of a consumer.
+func (t *Transport) add(c *consumer) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return closedError("rabbitmq: subscribe")
+	}
+	if c.sub.Ephemeral {
+		if _, taken := t.ephemeral[c.sub.Name]; taken {
+			return fmt.Errorf("rabbitmq: the ephemeral subscription %q exists already", c.sub.Name)
+		}
+		t.ephemeral[c.sub.Name] = struct{}{}
+	}
+	t.consumers[c] = struct{}{}
+	t.working.Add(1)
+	return nil
+}
+
+func (t *Transport) remove(c *consumer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.consumers, c)
+	if c.sub.Ephemeral {
+		delete(t.ephemeral, c.sub.Name)
+	}
+	t.working.Done()
+}
+
+// canCount reports whether the broker counts the deliveries of the queue's messages.
+func (c *consumer) canCount() bool { return !c.sub.Ephemeral && c.t.cfg.QueueType == Quorum }
+
+// receive declares the subscription and begins to consume.
+func (c *consumer) receive(ctx context.Context, careful bool) (*reception, error) {
+	if err := c.t.con.start(ctx); err != nil {
+		return nil, err
+	}
+	prefetch := c.sub.Concurrency
+	if careful = careful && prefetch > 1; careful {
+		prefetch = 1
+	}
+	r := &reception{careful: careful}
+	ch, err := c.t.con.open(ctx, func(ch *amqp.Channel) error {
+		if err := c.t.declareExchanges(ch); err != nil {
+			return err
+		}
+		if err := c.t.declareSubscription(ch, c.sub); err != nil {
+			return err
+		}
+		if err := ch.Qos(min(prefetch, maxPrefetch), 0, false); err != nil {
+			return fmt.Errorf("set prefetch: %w", err)
+		}
+		r.lost = ch.NotifyClose(make(chan *amqp.Error, 1))
+		var err error
+		r.deliveries, err = ch.Consume(c.sub.Name, c.sub.Name, false, false, false, false, nil)
+		return explain("queue", c.sub.Name, err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.ch, r.acks = ch, newAcks(ch)
+	return r, nil
+}
+
+// maxPrefetch is what the protocol can say, in 16 bits.
+const maxPrefetch = 1<<16 - 1
+
+// run delivers until the subscription ends.
+func (c *consumer) run(r *reception) {
+	defer c.t.remove(c)
+	defer c.end(transports.ErrClosed)
+	defer close(c.out)
+	defer c.watchers.Wait()
+	for r != nil {
+		why := c.deliverAll(r)
+		if why == intakeEnded {
+			c.drain(r)
+		}
+		r.close()
+		if why == intakeEnded || why == killed {
+			return
+		}
+		r = c.again(why == channelLost && c.canCount())
+	}
+	c.atMost(0, nil) // what is in flight has nowhere to be settled, and is still the receiver's
+}
+
+// outcome is why deliverAll returned.
+type outcome int
+
+const (
+	goOn        outcome = iota
+	intakeEnded         // the subscription's context has ended
+	killed              // the transport is closed
+	channelLost         // or the broker has cancelled the consumer
+	settledIn           // the first message is no suspect: take many from now on
+)
+
+// deliverAll hands on what comes.
+func (c *consumer) deliverAll(r *reception) outcome {
+	suspect := false // the last message was one, and has the subscription to itself
+	for {
+		limit := c.sub.Concurrency - 1
+		if suspect {
+			limit = 0
+		}
+		if why := c.atMost(limit, c.intake.Done()); why != goOn {
+			return why
+		}
+		select {
+		case d, ok := <-r.deliveries:
+			if !ok {
+				return channelLost
+			}
+			n := deliveries(&d)
+			suspect = n >= suspectAfter
+			switch {
+			case r.careful && !suspect:
+				return settledIn // the message goes back and comes again, among others
+			case suspect && n >= c.crashLimit():
+				if why := c.giveUp(r, &d, n); why != goOn {
+					return why
+				}
+				continue
+			case suspect:
+				if why := c.atMost(0, c.intake.Done()); why != goOn {
+					return why
+				}
+			}
+			if why := c.deliver(r, &d); why != goOn {
+				return why
+			}
+		case <-c.intake.Done():
+			return intakeEnded
+		case <-c.base.Done():
+			return killed
+		}
+	}
+}
+
+func (c *consumer) crashLimit() int {
+	if c.sub.Ordered {
+		return orderedCrashLimit
+	}
+	return crashLimit
+}
+
+// atMost waits until no more than n messages are in flight.
+func (c *consumer) atMost(n int, stop <-chan struct{}) outcome {
+	for c.inFlight.Load() > int64(n) {
+		select {
+		case <-c.settled:
+		case <-stop:
+			return intakeEnded
+		case <-c.base.Done():
+			return killed
+		}
+	}
+	return goOn
+}
+
+// deliver offers a message to the receiver.
+func (c *consumer) deliver(r *reception, d *amqp.Delivery) outcome {
+	msg := decode(d, c.t.cfg.Exchange)
+	msg.SetContext(c.base)
+	c.inFlight.Add(1)
+	select {
+	case c.out <- msg:
+		c.watchers.Go(func() { c.watch(r, d, msg) })
+		return goOn
+	case <-c.intake.Done():
+		c.inFlight.Add(-1)
+		c.giveBack(r, d)
+		return intakeEnded
+	case <-c.base.Done():
+		c.inFlight.Add(-1)
+		return killed
+	case <-r.lost: //nolint:errcheck // a signal; the message comes again
+		c.inFlight.Add(-1)
+		return channelLost
+	}
+}
+
+// watch waits for the receiver to settle a message.
+func (c *consumer) watch(r *reception, d *amqp.Delivery, msg *message.Message) {
+	select {
+	case <-msg.Acked():
+		r.acks.ack(d.DeliveryTag)
+	case <-msg.Nacked():
+		c.giveBack(r, d)
+	case <-c.base.Done(): // the closed channel gives it back
+	}
+	c.inFlight.Add(-1)
+	select {
+	case c.settled <- struct{}{}:
+	default:
+	}
+}
+
+// giveBack returns a message to its queue, at its old place if its count allows.
+func (c *consumer) giveBack(r *reception, d *amqp.Delivery) {
+	if deliveries(d) >= renewAfter && !c.sub.Ordered {
+		ctx, cancel := context.WithTimeout(c.base, 10*patience)
+		defer cancel()
+		if err := c.t.requeue(ctx, c.sub.Name, decode(d, c.t.cfg.Exchange), patience); err == nil {
+			r.acks.ack(d.DeliveryTag)
+			return
+		}
+	}
+	r.acks.nack(d.DeliveryTag)
+}
+
+// giveUp poisons a message that seems to end the processes that handle it.
+func (c *consumer) giveUp(r *reception, d *amqp.Delivery, n int) outcome {
+	msg := decode(d, c.t.cfg.Exchange)
+	host, _ := os.Hostname() // empty when unknown
+	p := transports.ReadPoisoned(msg)
+	p.Reason = fmt.Sprintf("delivered %d times and settled by nobody: the process that handles it seems to die of it", n)
+	p.LastFailure = time.Now()
+	p.Subscription, p.Topic, p.Host = c.sub.Name, transports.Topic(msg), host
+	transports.WritePoisoned(p)
+	for {
+		err := c.t.poison(c.base, c.sub.Name, msg)
+		if err == nil {
+			c.log.Error("a message is poisoned: the processes that handle it seem to die of it", slog.String("event_id", msg.UUID), slog.Int("deliveries", n))
+			r.acks.ack(d.DeliveryTag)
+			return goOn
+		}
+		c.log.Error("poison queue can't be written; the subscription waits until it can", slog.Any("error", err))
+		timer := time.NewTimer(patience)
+		select {
+		case <-timer.C:
+		case <-c.intake.Done():
+			return intakeEnded
+		case <-c.base.Done():
+			return killed
+		case <-r.lost: //nolint:errcheck // a signal
+			return channelLost
+		}
+	}
+}
+
+// again consumes anew, for as long as it takes; nil means that the subscription ends.
+func (c *consumer) again(careful bool) *reception {
+	ctx, cancel := context.WithCancel(c.intake)
+	defer cancel()
+	defer context.AfterFunc(c.base, cancel)()
+	for delay := firstDelay; ; delay = min(2*delay, longestDelay) {
+		removals, err := c.t.removals(ctx, c.sub.Name)
+		if err == nil && removals > c.removals {
+			c.log.Info("the subscription was removed")
+			return nil
+		}
+		if err == nil {
+			var r *reception
+			if r, err = c.receive(ctx, careful); err == nil {
+				return r
+			}
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		c.log.Warn("can't consume; trying again", slog.Any("error", err))
+		if !sleep(ctx, delay) {
+			return nil
+		}
+	}
+}
+
+// drain ends the intake and lets the receiver settle what is in flight. An ordered subscription is not cancelled while something is in flight: the
+// broker would let another consumer overtake it.
+func (c *consumer) drain(r *reception) {
+	if !c.sub.Ordered {
+		_ = r.ch.Cancel(c.sub.Name, false) // if it is lost, so is what follows
+		for d := range r.deliveries {
+			c.giveBack(r, &d)
+		}
+	}
+	if c.atMost(0, nil) == goOn && c.sub.Ephemeral {
+		_, _ = r.ch.QueueDelete(poisonQueue(c.sub.Name), false, false, false) // else it goes with the connection
+	}
+}
+
+// close tells the broker what is settled and closes the channel, which gives back the
+// rest.
+func (r *reception) close() {
+	r.acks.flush()
+	_ = r.ch.Close() // it may be lost already
+	r.acks.close()
+}

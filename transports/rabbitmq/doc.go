@@ -1,0 +1,74 @@
+// Package rabbitmq carries messages by RabbitMQ, over AMQP 0-9-1. Importing it registers
+// the schemes "amqp" and "amqps":
+//
+//	transport, err := transports.Open(ctx, "amqp://user:password@host1,host2:5672/vhost")
+//
+// Parameters of the URL are fields of [Config]: exchange, queue_type (quorum, classic),
+// topology (declare, verify, none), unroutable (count, error, keep), max_message_bytes,
+// publish_channels, confirm_window, connect_timeout, heartbeat, name, auth_mechanism
+// (plain, external), and for TLS cacertfile, certfile, keyfile and
+// server_name_indication. Several hosts share the port; [Open] takes a URL for each.
+//
+// # Semantics
+//
+// Publish returns when the broker has confirmed: every queue has the message on disk, and
+// a quorum queue on a majority of its nodes. Messages of many callers are under way at a
+// time, [Config.ConfirmWindow] on each of [Config.PublishChannels] channels. While the
+// connection is down or the broker is short of memory or disk, Publish waits for as long
+// as its context allows; what was sent and not confirmed when a connection was lost is
+// sent again with the same id, so it can arrive twice.
+//
+// A consumer has a prefetch of its Concurrency, so that what one can't take goes to
+// another. Acknowledgements of messages in a row are sent as one. A nacked message goes
+// back to the front of its queue. When the connection is lost, unsettled messages go to
+// whoever consumes, and come here again when it is back.
+//
+// An ordered subscription has one active consumer, and its messages keep their order when
+// another takes over.
+//
+// # Topology
+//
+//	exchange events (topic)  ─── event type, with * and # ───► queue <subscription>
+//	                                                             │ delivered 100 times
+//	                                                             ▼
+//	exchange tidings.retry (direct) ── <subscription> ──► ...  queue <subscription>:poison
+//	    ▲
+//	exchanges and queues tidings.delay.00 to .21, exchange tidings.due
+//
+// All of it is durable. Queues are quorum queues. The delay tiers are shared by all
+// services of a vhost: a message waits 2^k seconds in the tier k, for each bit of its
+// delay. Messages that find no queue at the end of that, because their subscription was
+// removed, are kept in the queue tidings.unrouted, the newest 100,000. Ephemeral
+// subscriptions have exclusive queues, which end with the connection.
+//
+// Queue arguments can't be changed. To switch a subscription to ordered, or to another
+// queue type, subscribe under a new name, let the old queue run empty and remove the old
+// subscription.
+//
+// A message is a CloudEvent in binary mode, with headers such as cloudEvents_source, and
+// the properties message-id, type, app-id, correlation-id, timestamp and content-type.
+// Services on plain Watermill can read it and be read. Headers of other types than text
+// are received as text; what the broker itself writes, such as x-death, never goes back
+// to the broker under its name.
+//
+// # Messages that kill
+//
+// The broker counts deliveries that nobody settled. A message with two of them is handled
+// alone, so that others are not to blame for the next crash, and after a start the
+// transport takes one message at a time until one comes that has none. After 20 in a row,
+// without a process that gave it back alive, it goes to the poison queue with that as its
+// reason. The delivery limit of the queue, 100, is for processes that do not even get
+// that far. Deploys poison nothing.
+//
+// # Limits
+//
+// Delays are whole seconds, rounded up, and 30 days at most. Payloads are limited to
+// [Config.MaxMessageBytes], and all the metadata of a message to one frame, 128 KiB by
+// default. Names of subscriptions have 247 bytes at most. Queues are not bounded: the
+// broker's memory and disk alarms hold publishers back. [Transport.Depth] does not know
+// what is in flight or delayed. Listing a poison queue takes its messages into memory.
+//
+// Tested on RabbitMQ 3.10. Quorum queues have message TTL and at-least-once dead
+// lettering since then; nothing is used that 3.11 to 4.x have taken away, by their
+// documentation, but that is not tested.
+package rabbitmq

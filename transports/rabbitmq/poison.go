@@ -1,0 +1,276 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+// Poisoned lists a poison queue, as it was when the iteration began. It takes the
+// messages without acknowledging them, gives them back, and holds them in memory
+// meanwhile; one caller at a time does that, and others wait. Messages that the broker
+// itself has given up, see the package's documentation, are listed with that as their
+// reason.
+func (t *Transport) Poisoned(ctx context.Context, subscription string) iter.Seq2[transports.Poisoned, error] {
+	return func(yield func(transports.Poisoned, error) bool) {
+		var list []transports.Poisoned
+		seen := make(map[transports.EventKey]bool)
+		err := t.walk(ctx, subscription, func(_ *amqp.Channel, chunk []amqp.Delivery) error {
+			for i := range chunk {
+				p := t.readPoisoned(&chunk[i], subscription)
+				key := p.Key()
+				if seen[key] && key.ID != "" { // without an id they may be different events
+					continue
+				}
+				seen[key] = true
+				list = append(list, p)
+			}
+			return nil
+		})
+		for _, p := range list {
+			if !yield(p, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(transports.Poisoned{}, err)
+		}
+	}
+}
+
+// readPoisoned reads a message of a poison queue.
+func (t *Transport) readPoisoned(d *amqp.Delivery, subscription string) transports.Poisoned {
+	msg := decode(d, t.cfg.Exchange)
+	death, dead := lastDeath(d.Headers)
+	for key := range msg.Metadata {
+		if brokers(key) {
+			delete(msg.Metadata, key)
+		}
+	}
+	if dead && death.topic != "" && transports.Topic(msg) == "" {
+		transports.SetTopic(msg, death.topic)
+	}
+	p := transports.ReadPoisoned(msg)
+	if p.Reason == "" && dead {
+		p.Reason = fmt.Sprintf("given up by the broker (%s): delivered more than %d times and settled by nobody", death.reason, deliveryLimit)
+		p.LastFailure, p.Subscription, p.Topic = death.at, subscription, transports.Topic(msg)
+		transports.WritePoisoned(p)
+	}
+	return p
+}
+
+// death is an entry of the header x-death: https://www.rabbitmq.com/docs/dlx#effects
+type death struct {
+	reason, topic string
+	at            time.Time
+}
+
+func lastDeath(headers amqp.Table) (death, bool) {
+	list, _ := headers["x-death"].([]any)
+	if len(list) == 0 {
+		return death{}, false
+	}
+	entry, _ := list[0].(amqp.Table)
+	d := death{reason: text(entry["reason"])}
+	d.at, _ = entry["time"].(time.Time)
+	if keys, _ := entry["routing-keys"].([]any); len(keys) > 0 {
+		d.topic = text(keys[0])
+	}
+	return d, true
+}
+
+// RequeuePoisoned sends copies of events, confirmed, to the subscription that failed and
+// takes them out of its poison queue afterwards. With no subscription any more the error
+// is [transports.ErrNoSubscription], and they stay.
+func (t *Transport) RequeuePoisoned(ctx context.Context, subscription string, keys ...transports.EventKey) (int, error) {
+	return t.take(ctx, subscription, keys, func(chunk []amqp.Delivery) []error {
+		messages := make([]outgoing, len(chunk))
+		for i := range chunk {
+			msg := t.readPoisoned(&chunk[i], subscription).Message
+			transports.StripHeaders(msg.Metadata)
+			messages[i] = t.copyOf(msg)
+			messages[i].key = subscription
+		}
+		return t.store(ctx, messages...)
+	})
+}
+
+// DiscardPoisoned deletes events from a poison queue.
+func (t *Transport) DiscardPoisoned(ctx context.Context, subscription string, keys ...transports.EventKey) (int, error) {
+	return t.take(ctx, subscription, keys, func(chunk []amqp.Delivery) []error { return make([]error, len(chunk)) })
+}
+
+// take removes the named events from a poison queue, each copy after f has dealt with
+// it, and returns how many events they were.
+func (t *Transport) take(ctx context.Context, subscription string, keys []transports.EventKey, f func([]amqp.Delivery) []error) (int, error) {
+	if t.isClosed() {
+		return 0, closedError("rabbitmq: poison queue")
+	}
+	wanted := make(map[transports.EventKey]bool, len(keys))
+	for _, key := range keys {
+		wanted[key] = true
+	}
+	if len(wanted) == 0 {
+		return 0, nil
+	}
+	taken := make(map[transports.EventKey]bool, len(keys))
+	err := t.walk(ctx, subscription, func(ch *amqp.Channel, chunk []amqp.Delivery) error {
+		var chosen []amqp.Delivery
+		for i := range chunk {
+			if wanted[transports.KeyOf(decode(&chunk[i], t.cfg.Exchange))] {
+				chosen = append(chosen, chunk[i])
+			}
+		}
+		var faults []error
+		for i, err := range f(chosen) {
+			if err == nil {
+				err = ch.Ack(chosen[i].DeliveryTag, false)
+			}
+			if err != nil {
+				faults = append(faults, err)
+				continue
+			}
+			taken[transports.KeyOf(decode(&chosen[i], t.cfg.Exchange))] = true
+		}
+		return errors.Join(faults...)
+	})
+	return len(taken), err
+}
+
+const (
+	walkChunk = 100              // messages looked at, and moved, together
+	stalled   = 10 * time.Second // how long a message, which is there, may take to come
+)
+
+// walk calls f with the messages of a poison queue, oldest first and some at a time.
+// What f does not acknowledge goes back to its place at the end.
+func (t *Transport) walk(ctx context.Context, subscription string, f func(*amqp.Channel, []amqp.Delivery) error) error {
+	if t.isClosed() {
+		return closedError("rabbitmq: poison queue")
+	}
+	if err := t.walkLocked(ctx, subscription, f); err != nil {
+		return fmt.Errorf("rabbitmq: poison queue of %s: %w", subscription, err)
+	}
+	return nil
+}
+
+func (t *Transport) walkLocked(ctx context.Context, subscription string, f func(*amqp.Channel, []amqp.Delivery) error) error {
+	if err := t.con.start(ctx); err != nil {
+		return err
+	}
+	unlock, err := t.lock(ctx, subscription)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	w := walker{queue: poisonQueue(subscription)}
+	if w.left, err = t.inspect(ctx, w.queue); err != nil || w.left == 0 {
+		return err
+	}
+	w.ch, err = t.con.open(ctx, func(ch *amqp.Channel) (err error) {
+		if err := ch.Qos(min(w.left, maxPrefetch), 0, false); err != nil {
+			return err
+		}
+		w.deliveries, err = ch.Consume(w.queue, "", false, false, false, false, nil)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for err == nil && w.left > 0 {
+		var chunk []amqp.Delivery
+		if chunk, err = w.next(ctx); len(chunk) > 0 {
+			err = errors.Join(err, f(w.ch, chunk))
+		}
+	}
+	return errors.Join(err, w.ch.Close())
+}
+
+// walker takes the messages of a poison queue that were ready when it began.
+type walker struct {
+	queue      string
+	ch         *amqp.Channel
+	deliveries <-chan amqp.Delivery
+	taken      int
+	left       int
+}
+
+// next returns some more messages, and an error when they are the last.
+func (w *walker) next(ctx context.Context) (chunk []amqp.Delivery, err error) {
+	timer := time.NewTimer(stalled)
+	defer timer.Stop()
+	for w.left > 0 && len(chunk) < walkChunk {
+		var d amqp.Delivery
+		var ok bool
+		if w.taken < maxPrefetch {
+			select {
+			case d, ok = <-w.deliveries:
+				if !ok {
+					return chunk, errLost
+				}
+			case <-ctx.Done():
+				return chunk, ended(ctx, "waiting for a poisoned message")
+			case <-timer.C:
+				return chunk, errors.New("the broker does not deliver what is there")
+			}
+		} else { // more than one consumer may hold
+			if d, ok, err = w.ch.Get(w.queue, false); err != nil {
+				return chunk, err
+			}
+			if !ok {
+				w.left = 0
+				return chunk, nil
+			}
+		}
+		w.taken++
+		w.left--
+		chunk = append(chunk, d)
+	}
+	return chunk, nil
+}
+
+// lock makes the caller the only one, on this broker, who takes messages from a
+// subscription's poison queue: they are out of others' sight meanwhile. It is held by a
+// queue of the connection's own, so that it ends with the process.
+func (t *Transport) lock(ctx context.Context, subscription string) (unlock func(), err error) {
+	name := subscription + lockSuffix
+	mine, _ := t.locks.LoadOrStore(name, make(chan struct{}, 1)) // the broker takes all of a transport for one
+	held := mine.(chan struct{})
+	select {
+	case held <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ended(ctx, "waiting for another look at the poison queue to end")
+	}
+	for {
+		err := t.con.run(ctx, func(ch *amqp.Channel) error {
+			d := topology{ch: ch}
+			d.transient(name, false)
+			return d.err
+		})
+		switch {
+		case err == nil:
+			return func() {
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+				defer cancel()
+				_ = t.con.run(ctx, func(ch *amqp.Channel) error { // else it goes with the connection
+					_, err := ch.QueueDelete(name, false, false, false)
+					return err
+				})
+				<-held
+			}, nil
+		case !isCode(err, amqp.ResourceLocked):
+			<-held
+			return nil, err
+		}
+		if !sleep(ctx, 50*time.Millisecond) {
+			<-held
+			return nil, ended(ctx, "waiting for another process to be done with the poison queue")
+		}
+	}
+}

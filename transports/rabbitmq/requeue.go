@@ -1,0 +1,191 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+// Requeue sends a copy of msg to the queue of one subscription, after a delay that is
+// rounded up to whole seconds, 30 days at most. It returns when the broker has confirmed
+// it. Metadata that has grown over what a message may have is shortened, and named in
+// the header "tidings_truncated", rather than that the message be lost.
+func (t *Transport) Requeue(ctx context.Context, subscription string, msg *message.Message, delay time.Duration) error {
+	if t.isClosed() {
+		return closedError("rabbitmq: requeue")
+	}
+	if err := t.requeue(ctx, subscription, msg, delay); err != nil {
+		return fmt.Errorf("rabbitmq: requeue to %s: %w", subscription, err)
+	}
+	return nil
+}
+
+func (t *Transport) requeue(ctx context.Context, subscription string, msg *message.Message, delay time.Duration) error {
+	m := t.copyOf(msg)
+	if delay <= 0 {
+		m.key = subscription // by the default exchange, which says so when there is no such queue
+		return t.store(ctx, m)[0]
+	}
+	// The message leaves a tier without anyone who looks at it, so the subscription has
+	// to be there now. One that is removed later finds it in tidings.unrouted.
+	if err := t.mustExist(ctx, subscription); err != nil {
+		return err
+	}
+	if err := t.ensureDelays(ctx); err != nil {
+		return err
+	}
+	m.exchange, m.key = retryExchange, subscription
+	if err := delayBy(&m, delay); err != nil {
+		return err
+	}
+	return t.store(ctx, m)[0]
+}
+
+// Poison sends a copy of msg to the poison queue of a subscription. It returns when the
+// broker has confirmed it. As for Requeue, metadata is shortened where it has to be.
+func (t *Transport) Poison(ctx context.Context, subscription string, msg *message.Message) error {
+	if t.isClosed() {
+		return closedError("rabbitmq: poison")
+	}
+	if err := t.poison(ctx, subscription, msg); err != nil {
+		return fmt.Errorf("rabbitmq: poison queue of %s: %w", subscription, err)
+	}
+	return nil
+}
+
+func (t *Transport) poison(ctx context.Context, subscription string, msg *message.Message) error {
+	m := t.copyOf(msg)
+	m.key = poisonQueue(subscription)
+	return t.store(ctx, m)[0]
+}
+
+// copyOf makes the AMQP message of a message that was received before.
+func (t *Transport) copyOf(msg *message.Message) outgoing {
+	m := outgoing{msg: encode(msg)}
+	m.msg.Body = append([]byte(nil), msg.Payload...) // the caller goes on with it, perhaps before it is sent
+	shrink(m.msg.Headers, t.pub.frameSize())
+	return m
+}
+
+// store publishes messages to queues that have to be there, and returns the result of
+// each.
+func (t *Transport) store(ctx context.Context, messages ...outgoing) []error {
+	results := t.out.publish(ctx, messages)
+	for i, err := range results {
+		switch m := messages[i]; {
+		case !errors.Is(err, errReturned):
+		case m.exchange == "":
+			results[i] = fmt.Errorf("%w: there is no queue %q", transports.ErrNoSubscription, m.key)
+		default:
+			t.delays.forget() // somebody has deleted a tier
+			results[i] = fmt.Errorf("exchange %q: %w", m.exchange, err)
+		}
+	}
+	return results
+}
+
+// mustExist returns [transports.ErrNoSubscription] when a subscription has no queue.
+func (t *Transport) mustExist(ctx context.Context, subscription string) error {
+	t.mu.Lock()
+	for c := range t.consumers {
+		if c.sub.Name == subscription { // its queue is declared anew when it is lost
+			t.mu.Unlock()
+			return nil
+		}
+	}
+	t.mu.Unlock()
+	_, err := t.inspect(ctx, subscription)
+	return err
+}
+
+// inspect returns how many messages are ready in a queue.
+func (t *Transport) inspect(ctx context.Context, queue string) (ready int, err error) {
+	if err := t.con.start(ctx); err != nil {
+		return 0, err
+	}
+	err = t.con.run(ctx, func(ch *amqp.Channel) error {
+		q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
+		ready = q.Messages
+		return err
+	})
+	if isCode(err, amqp.NotFound) {
+		return 0, fmt.Errorf("%w: there is no queue %q", transports.ErrNoSubscription, queue)
+	}
+	return ready, err
+}
+
+// Depth counts what is ready in a subscription's queue and in its poison queue. The
+// protocol does not tell what is in flight or waits in a delay tier: those are
+// [transports.UnknownDepth].
+func (t *Transport) Depth(ctx context.Context, subscription string) (transports.Depth, error) {
+	if t.isClosed() {
+		return transports.Depth{}, closedError("rabbitmq: depth")
+	}
+	ready, err := t.inspect(ctx, subscription)
+	if err != nil {
+		return transports.Depth{}, fmt.Errorf("rabbitmq: depth of %s: %w", subscription, err)
+	}
+	poisoned, err := t.inspect(ctx, poisonQueue(subscription))
+	if err != nil && !errors.Is(err, transports.ErrNoSubscription) {
+		return transports.Depth{}, fmt.Errorf("rabbitmq: depth of %s: %w", subscription, err)
+	}
+	return transports.Depth{
+		Ready: ready, Poisoned: poisoned,
+		InFlight: transports.UnknownDepth, Delayed: transports.UnknownDepth,
+	}, nil
+}
+
+// RemoveSubscription deletes a subscription's queue and poison queue with what is in
+// them. Its consumers, in whichever process, see their channel closed; what waits for it
+// in a delay tier ends in the queue "tidings.unrouted".
+func (t *Transport) RemoveSubscription(ctx context.Context, name string) error {
+	if t.isClosed() {
+		return closedError("rabbitmq: remove subscription")
+	}
+	if err := t.con.start(ctx); err != nil {
+		return err
+	}
+	fail := func(err error) error { return fmt.Errorf("rabbitmq: remove subscription %s: %w", name, err) }
+	// Consumers are told that their queue is gone, and not why. This says why.
+	note := name + removedSuffix
+	err := t.con.run(ctx, func(ch *amqp.Channel) error {
+		_, err := ch.QueueDeclare(note, true, false, false, false, amqp.Table{
+			"x-queue-type": string(Classic), "x-expires": removedExpiry.Milliseconds(),
+		})
+		return explain("queue", note, err)
+	})
+	if err != nil {
+		return fail(err)
+	}
+	if err := t.store(ctx, outgoing{key: note, msg: amqp.Publishing{DeliveryMode: amqp.Persistent}})[0]; err != nil {
+		return fail(err)
+	}
+	err = t.con.run(ctx, func(ch *amqp.Channel) error {
+		for _, queue := range []string{name, poisonQueue(name)} { // RabbitMQ makes no error of one that is not there
+			if _, err := ch.QueueDelete(queue, false, false, false); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// removals returns how often a subscription was removed lately. A consumer whose queue
+// is gone compares it with what it was when it began.
+func (t *Transport) removals(ctx context.Context, subscription string) (int, error) {
+	n, err := t.inspect(ctx, subscription+removedSuffix)
+	if errors.Is(err, transports.ErrNoSubscription) {
+		return 0, nil
+	}
+	return n, err
+}

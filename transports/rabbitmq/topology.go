@@ -1,0 +1,163 @@
+package rabbitmq
+
+import (
+	"fmt"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+// Names at the broker. Those that begin with "tidings." are shared by all services of
+// a vhost.
+const (
+	retryExchange = "tidings.retry"    // direct: a subscription's queue, by its name
+	unroutedName  = "tidings.unrouted" // fanout exchange and queue: what had a queue once, or never
+
+	poisonSuffix  = ":poison"  // the poison queue of a subscription
+	removedSuffix = ":removed" // has a message, for a while, for each time that it was removed on purpose
+	lockSuffix    = ":lock"    // held by whoever works on its poison queue
+)
+
+// maxSubscriptionName leaves room for the suffixes in a queue's name, of 255 bytes at
+// most (AMQP 0-9-1, section 3.1.4.1).
+const maxSubscriptionName = 255 - len(removedSuffix)
+
+const (
+	// deliveryLimit is the broker's last resort against a message that ends every
+	// process that it is delivered to. Consumers that are cancelled and channels that
+	// are closed count as deliveries too, so it is far above what deploys bring about,
+	// and the transport gives such a message up itself, see crashLimit.
+	deliveryLimit = 100
+
+	// unlimited is for queues whose messages come and go without being handled. -1 would
+	// be it, but makes 3.10 drop at the first return.
+	unlimited = 1_000_000
+
+	unroutedLength = 100_000 // messages kept in tidings.unrouted, the newest
+	removedExpiry  = time.Minute
+)
+
+func poisonQueue(subscription string) string { return subscription + poisonSuffix }
+
+// poisonArgs are the arguments of a poison queue.
+func (t *Transport) poisonArgs() amqp.Table {
+	if t.cfg.QueueType == Classic {
+		return amqp.Table{"x-queue-type": string(Classic)}
+	}
+	return amqp.Table{"x-queue-type": string(Quorum), "x-delivery-limit": int64(unlimited)}
+}
+
+// subscriptionArgs are the arguments of a durable subscription's queue. What the broker
+// gives up goes to the poison queue, at least once, which needs reject-publish:
+// https://www.rabbitmq.com/docs/quorum-queues#activating-at-least-once-dead-lettering
+func (t *Transport) subscriptionArgs(s transports.Subscription) amqp.Table {
+	args := amqp.Table{
+		"x-queue-type":              string(t.cfg.QueueType),
+		"x-dead-letter-exchange":    "",
+		"x-dead-letter-routing-key": poisonQueue(s.Name),
+	}
+	if t.cfg.QueueType == Quorum {
+		args["x-delivery-limit"] = int64(deliveryLimit)
+		args["x-dead-letter-strategy"] = "at-least-once"
+		args["x-overflow"] = "reject-publish"
+	}
+	if s.Ordered {
+		args["x-single-active-consumer"] = true
+	}
+	return args
+}
+
+// topology declares on a channel, in the mode of the configuration, until the first
+// error.
+type topology struct {
+	ch   *amqp.Channel
+	mode TopologyMode
+	err  error
+}
+
+func (d *topology) exchange(name, kind string, args amqp.Table) {
+	switch {
+	case d.err != nil || d.mode == Assume:
+	case d.mode == Verify:
+		d.err = explain("exchange", name, d.ch.ExchangeDeclarePassive(name, kind, true, false, false, false, nil))
+	default:
+		d.err = explain("exchange", name, d.ch.ExchangeDeclare(name, kind, true, false, false, false, args))
+	}
+}
+
+func (d *topology) queue(name string, args amqp.Table) {
+	var err error
+	switch {
+	case d.err != nil || d.mode == Assume:
+		return
+	case d.mode == Verify:
+		_, err = d.ch.QueueDeclarePassive(name, true, false, false, false, nil)
+	default:
+		_, err = d.ch.QueueDeclare(name, true, false, false, false, args)
+	}
+	d.err = explain("queue", name, err)
+}
+
+// transient declares a queue that lasts as long as the connection, whatever the mode.
+func (d *topology) transient(name string, autoDelete bool) {
+	if d.err == nil {
+		_, err := d.ch.QueueDeclare(name, false, autoDelete, true, false, nil)
+		d.err = explain("queue", name, err)
+	}
+}
+
+func (d *topology) bind(queue, key, exchange string, args amqp.Table) {
+	if d.err == nil && d.mode == Declare {
+		if err := d.ch.QueueBind(queue, key, exchange, false, args); err != nil {
+			d.err = fmt.Errorf("bind queue %q to exchange %q: %w", queue, exchange, err)
+		}
+	}
+}
+
+func (d *topology) bindExchange(to, key, from string, args amqp.Table) {
+	if d.err == nil && d.mode == Declare {
+		if err := d.ch.ExchangeBind(to, key, from, false, args); err != nil {
+			d.err = fmt.Errorf("bind exchange %q to exchange %q: %w", to, from, err)
+		}
+	}
+}
+
+// declareExchanges makes what publishers need.
+func (t *Transport) declareExchanges(ch *amqp.Channel) error {
+	d := &topology{ch: ch, mode: t.cfg.Topology}
+	d.exchange(t.cfg.Exchange, amqp.ExchangeTopic, nil)
+	d.unrouted()
+	d.exchange(retryExchange, amqp.ExchangeDirect, amqp.Table{"alternate-exchange": unroutedName})
+	return d.err
+}
+
+// unrouted declares where messages end that their queue waits for no more. It has to
+// take them: a delay tier that can't pass a message on stops for everybody.
+func (d *topology) unrouted() {
+	d.exchange(unroutedName, amqp.ExchangeFanout, nil)
+	d.queue(unroutedName, amqp.Table{
+		"x-queue-type": string(Quorum), "x-delivery-limit": int64(unlimited), "x-max-length": int64(unroutedLength),
+	})
+	d.bind(unroutedName, "", unroutedName, nil)
+}
+
+// declareSubscription makes what a subscription needs, its bindings last: an event that
+// reaches it has everything else to rely on.
+func (t *Transport) declareSubscription(ch *amqp.Channel, s transports.Subscription) error {
+	d := &topology{ch: ch, mode: t.cfg.Topology}
+	if s.Ephemeral {
+		d.transient(poisonQueue(s.Name), false)
+		d.transient(s.Name, true)
+		d.mode = Declare // of the bindings, which go with the queue
+	} else {
+		d.queue(poisonQueue(s.Name), t.poisonArgs())
+		d.queue(s.Name, t.subscriptionArgs(s))
+	}
+	d.bind(s.Name, s.Name, retryExchange, nil)
+	for _, pattern := range s.Topics {
+		d.bind(s.Name, pattern, t.cfg.Exchange, nil)
+	}
+	return d.err
+}
