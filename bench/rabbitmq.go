@@ -55,8 +55,8 @@ func brokerCases(broker string) []benchCase {
 	consume(instant, reference, 100_000, prepareBusConsume)
 	consume(instant, "transport", 100_000, prepareTransportConsume)
 	consume(instant, "raw", 100_000, prepareRawConsume)
-	consume(instant, "watermill-amqp", 20_000, prepareWatermillConsume(classic))
-	consume(instant, "watermill-amqp-quorum", 20_000, prepareWatermillConsume(quorum))
+	consume(instant, "watermill-amqp", 5_000, prepareWatermillConsume(classic))
+	consume(instant, "watermill-amqp-quorum", 5_000, prepareWatermillConsume(quorum))
 
 	slow := handling{name: "handler=10ms/concurrency=64", concurrency: 64, prefetch: 128, takes: 10 * time.Millisecond}
 	consume(slow, reference, 20_000, prepareBusConsume)
