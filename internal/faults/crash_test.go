@@ -82,7 +82,8 @@ func TestKillerIsPoisoned(t *testing.T) {
 	tr := open(t, b.URL())
 	l := newLedger()
 	const killer = 50
-	o := orders{URL: b.URL(), Concurrency: 16, Work: time.Millisecond, Killer: killer}
+	// Long enough for the innocents in flight not to be done when the killer strikes.
+	o := orders{URL: b.URL(), Concurrency: 16, Work: 50 * time.Millisecond, Killer: killer}
 	o.begin(t, tr, l, 100, killer)
 
 	// The broker's own limit is 100 deliveries or more; nothing may need more deaths.
@@ -117,6 +118,7 @@ func TestKillerIsPoisoned(t *testing.T) {
 	l.reconcile(withPatience(t), t)
 	all := poisoned(t, tr, subscription)
 	if len(all) != 1 || string(all[0].Message.Payload) != `{"n":50}` || all[0].Reason == "" {
+		t.Errorf("%d events are poisoned", len(all))
 		for _, p := range all {
 			t.Errorf("poisoned: %s with the reason %q; want event %d alone", p.Message.Payload, p.Reason, killer)
 		}
