@@ -78,6 +78,19 @@ func TestTable(t *testing.T) {
 	}
 }
 
+func TestNotes(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	writeNotes(&out, []result{
+		{benchCase{variant: "x=1", peer: "a", note: "like for like"}, nil},
+		{benchCase{variant: "x=1", peer: "b"}, nil},
+		{benchCase{variant: "x=2", peer: "a", note: "like for like"}, nil},
+	})
+	if got, want := out.String(), "\n- *a*: like for like.\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestBenchLine(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

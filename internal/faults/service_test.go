@@ -190,8 +190,8 @@ func startService(t *testing.T, o orders) *service {
 // line, or the service has ended. It returns whether enough did.
 func (s *service) follow(t *testing.T, l *ledger, enough func(line) bool) bool {
 	t.Helper()
-	patience := time.NewTimer(patience)
-	defer patience.Stop()
+	stuck := time.NewTimer(patience)
+	defer stuck.Stop()
 	for {
 		select {
 		case said, ok := <-s.lines:
@@ -204,7 +204,7 @@ func (s *service) follow(t *testing.T, l *ledger, enough func(line) bool) bool {
 			if enough(said) {
 				return true
 			}
-		case <-patience.C:
+		case <-stuck.C:
 			t.Fatalf("the service is stuck: %s", l)
 		}
 	}
