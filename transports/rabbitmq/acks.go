@@ -10,7 +10,7 @@ import (
 // on another one, the same delivery tag is another message. What is settled while it
 // writes goes out together next time, messages in a row as one acknowledgement.
 type acks struct {
-	ch   *amqp.Channel
+	ch   acknowledger
 	wake chan struct{} // a signal that there is something to send
 	stop chan struct{}
 	done sync.WaitGroup
@@ -27,7 +27,15 @@ type acks struct {
 	ahead map[uint64]bool
 }
 
-func newAcks(ch *amqp.Channel) *acks {
+// acknowledger is the part of a channel that acks needs.
+type acknowledger interface {
+	Ack(tag uint64, multiple bool) error
+	Nack(tag uint64, multiple, requeue bool) error
+}
+
+var _ acknowledger = (*amqp.Channel)(nil)
+
+func newAcks(ch acknowledger) *acks {
 	a := &acks{ch: ch, wake: make(chan struct{}, 1), stop: make(chan struct{}), ahead: make(map[uint64]bool)}
 	a.done.Go(a.run)
 	return a

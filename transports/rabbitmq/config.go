@@ -199,3 +199,8 @@ func (c Config) validate() error {
 	}
 	return errors.Join(faults...)
 }
+
+// withTimeout bounds ctx by ConnectTimeout.
+func (c Config) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, c.ConnectTimeout, fmt.Errorf("no broker answered within %v", c.ConnectTimeout))
+}

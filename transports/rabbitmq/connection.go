@@ -53,6 +53,14 @@ type connection struct {
 	blocked bool          // the broker does not read: it is short of memory or disk
 }
 
+// link is a connection with the signals of the client, which are asked for before
+// anybody uses it, so that none is missed.
+type link struct {
+	*amqp.Connection
+	lost  chan *amqp.Error
+	block chan amqp.Blocking
+}
+
 func newConnection(role string, cfg Config, nodes []node, l login) *connection {
 	c := &connection{role: role, cfg: cfg, nodes: nodes, login: l, log: cfg.Logger, change: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
@@ -84,11 +92,12 @@ func (c *connection) start(ctx context.Context) error {
 
 // dialFirst tries every node until one answers or ConnectTimeout is over. What no
 // further try can mend, a wrong password for example, ends it at once.
-func (c *connection) dialFirst(ctx context.Context) (*amqp.Connection, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.ConnectTimeout, fmt.Errorf("no broker answered within %v", c.cfg.ConnectTimeout))
+func (c *connection) dialFirst(ctx context.Context) (*link, error) {
+	ctx, cancel := c.cfg.withTimeout(ctx)
 	defer cancel()
+	var faults []error
 	for delay := firstDelay; ; delay = min(2*delay, time.Second) {
-		var faults []error
+		round := make([]error, 0, len(c.nodes))
 		for range c.nodes {
 			conn, err := c.dial(ctx)
 			if err == nil {
@@ -97,7 +106,10 @@ func (c *connection) dialFirst(ctx context.Context) (*amqp.Connection, error) {
 			if refused, ok := errors.AsType[*amqp.Error](err); ok && !refused.Recover && refusedLogin(refused) {
 				return nil, err
 			}
-			faults = append(faults, err)
+			round = append(round, err)
+		}
+		if faults == nil || ctx.Err() == nil { // the end of ctx says less than what went before
+			faults = round
 		}
 		if !sleep(ctx, delay) {
 			return nil, fmt.Errorf("%w; last: %w", context.Cause(ctx), errors.Join(faults...))
@@ -112,7 +124,7 @@ func refusedLogin(err *amqp.Error) bool {
 }
 
 // dial connects to the next node.
-func (c *connection) dial(ctx context.Context) (*amqp.Connection, error) {
+func (c *connection) dial(ctx context.Context) (*link, error) {
 	target := c.nodes[c.next%len(c.nodes)]
 	c.next++
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.ConnectTimeout)
@@ -134,7 +146,7 @@ func (c *connection) dial(ctx context.Context) (*amqp.Connection, error) {
 				return nil, errors.Join(err, conn.Close())
 			}
 			unhook = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-			return conn, nil
+			return newCoalescer(conn), nil
 		},
 	}
 	if c.cfg.External {
@@ -153,15 +165,17 @@ func (c *connection) dial(ctx context.Context) (*amqp.Connection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", target.addr, err)
 	}
-	return conn, nil
+	return &link{
+		Connection: conn,
+		lost:       conn.NotifyClose(make(chan *amqp.Error, 1)),
+		block:      conn.NotifyBlocked(make(chan amqp.Blocking, 1)),
+	}, nil
 }
 
 // supervise connects anew whenever the connection is lost.
-func (c *connection) supervise(conn *amqp.Connection) {
+func (c *connection) supervise(conn *link) {
 	for conn != nil {
-		lost := conn.NotifyClose(make(chan *amqp.Error, 1))
-		blocked := conn.NotifyBlocked(make(chan amqp.Blocking, 1))
-		c.watch(lost, blocked)
+		c.watch(conn)
 		if c.ctx.Err() != nil {
 			return
 		}
@@ -173,12 +187,13 @@ func (c *connection) supervise(conn *amqp.Connection) {
 }
 
 // watch returns when the connection is lost or to be closed.
-func (c *connection) watch(lost <-chan *amqp.Error, blocked <-chan amqp.Blocking) {
+func (c *connection) watch(conn *link) {
+	blocked := conn.block
 	for {
 		select {
 		case <-c.ctx.Done():
 			return
-		case err := <-lost:
+		case err := <-conn.lost:
 			if err != nil && c.ctx.Err() == nil {
 				c.log.Warn("connection to RabbitMQ is lost; connecting anew", slog.String("connection", c.role), slog.Any("error", err))
 			}
@@ -202,7 +217,7 @@ func (c *connection) watch(lost <-chan *amqp.Error, blocked <-chan amqp.Blocking
 }
 
 // redial tries until it succeeds; nil means that the connection is to be closed.
-func (c *connection) redial() *amqp.Connection {
+func (c *connection) redial() *link {
 	for delay := firstDelay; ; delay = min(2*delay, longestDelay) {
 		// Full jitter: the services of a broker that comes back do not come all at once.
 		if !sleep(c.ctx, rand.N(delay)) { //nolint:gosec // spreads load, guards nothing
@@ -223,14 +238,14 @@ func (c *connection) redial() *amqp.Connection {
 
 // use makes conn the current connection, or closes it and reports false when c was
 // closed meanwhile.
-func (c *connection) use(conn *amqp.Connection) bool {
+func (c *connection) use(conn *link) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ctx.Err() != nil {
 		_ = conn.CloseDeadline(time.Now().Add(closeTimeout)) // nobody has used it
 		return false
 	}
-	c.current, c.blocked = conn, false
+	c.current, c.blocked = conn.Connection, false
 	c.changed()
 	return true
 }

@@ -1,14 +1,11 @@
 package rabbitmq
 
 import (
-	"errors"
 	"log/slog"
 	"slices"
 	"sync"
 
 	amqp "github.com/rabbitmq/amqp091-go"
-
-	"github.com/gotidings/tidings/transports"
 )
 
 // lane is one publishing channel, made anew when it is lost. What was sent and not
@@ -23,6 +20,7 @@ type lane struct {
 	window int
 	log    *slog.Logger
 	queue  chan *call
+	gone   chan struct{} // closed when the lane has ended: calls that are still in it are in vain
 
 	declare func(*amqp.Channel) error // what the channel publishes to
 
@@ -46,21 +44,20 @@ type sent struct {
 
 // run publishes until the connection is closed.
 func (l *lane) run() {
-	for {
+	defer close(l.gone)
+	delay := firstDelay
+	for l.conn.ctx.Err() == nil {
 		ch, err := l.open()
-		if errors.Is(err, transports.ErrClosed) {
-			l.abandon()
-			return
-		}
-		if err != nil {
-			l.log.Warn("can't publish; trying again", slog.Any("error", err))
-			if !sleep(l.conn.ctx, firstDelay) {
-				l.abandon()
-				return
-			}
+		if err == nil {
+			newSession(l, ch).run()
+			delay = firstDelay
 			continue
 		}
-		newSession(l, ch).run()
+		if l.conn.ctx.Err() == nil {
+			l.log.Warn("can't publish; trying again", slog.Any("error", err))
+		}
+		sleep(l.conn.ctx, delay)
+		delay = min(2*delay, longestDelay)
 	}
 }
 
@@ -70,28 +67,14 @@ func (l *lane) open() (*amqp.Channel, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.declare(ch); err != nil {
-		return nil, errors.Join(err, ch.Close())
+	if err = l.declare(ch); err == nil {
+		err = ch.Confirm(false)
 	}
-	if err := ch.Confirm(false); err != nil {
-		return nil, errors.Join(err, ch.Close())
+	if err != nil {
+		_ = ch.Close() // it may be closed already, by err
+		return nil, err
 	}
 	return ch, nil
-}
-
-// abandon ends the calls that are still waiting.
-func (l *lane) abandon() {
-	for _, p := range l.doubt {
-		p.call.settle(p.index, transports.ErrClosed)
-	}
-	for {
-		select {
-		case c := <-l.queue:
-			c.fail(transports.ErrClosed)
-		default:
-			return
-		}
-	}
 }
 
 // session is a lane's life on one channel.

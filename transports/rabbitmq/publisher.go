@@ -84,17 +84,11 @@ func (p *publisher) awaited() string {
 // send gives a call to the next lane.
 func (p *publisher) send(c *call) {
 	l := p.lanes[int(p.next.Add(1))%len(p.lanes)]
+	c.gone = l.gone
 	select {
 	case l.queue <- c:
-		return
-	default:
-	}
-	select {
-	case l.queue <- c:
-	case <-l.conn.ctx.Done():
-		c.fail(transports.ErrClosed)
+	case <-l.gone: // wait says the rest
 	case <-c.ctx.Done():
-		c.fail(ended(c.ctx, p.awaited()+", for earlier messages"))
 	}
 }
 
@@ -102,7 +96,8 @@ func (p *publisher) send(c *call) {
 type call struct {
 	ctx      context.Context //nolint:containedctx // that of the call that the struct stands for
 	messages []outgoing
-	done     chan struct{} // closed when all have their result
+	done     chan struct{}   // closed when all have their result
+	gone     <-chan struct{} // of the lane that it was given to
 
 	mu      sync.Mutex // guards what follows
 	results []error
@@ -157,6 +152,8 @@ func (c *call) wanted(i int) bool {
 func (c *call) wait(awaited func() string) []error {
 	select {
 	case <-c.done:
+	case <-c.gone:
+		c.fail(transports.ErrClosed)
 	case <-c.ctx.Done():
 		c.fail(ended(c.ctx, awaited()))
 	}

@@ -58,7 +58,7 @@ func Open(ctx context.Context, cfg Config) (*Transport, error) {
 		pub: newConnection("publish", cfg, nodes, l), con: newConnection("consume", cfg, nodes, l),
 		consumers: make(map[*consumer]struct{}), ephemeral: make(map[string]struct{}),
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, cfg.ConnectTimeout, fmt.Errorf("the broker took longer than %v", cfg.ConnectTimeout))
+	ctx, cancel := cfg.withTimeout(ctx)
 	defer cancel()
 	if err = t.pub.start(ctx); err == nil {
 		err = t.pub.run(ctx, t.declareExchanges)
@@ -68,7 +68,10 @@ func Open(ctx context.Context, cfg Config) (*Transport, error) {
 		return nil, fmt.Errorf("rabbitmq: %w", err)
 	}
 	for range cfg.PublishChannels {
-		lane := &lane{conn: t.pub, window: cfg.ConfirmWindow, log: cfg.Logger, queue: make(chan *call, laneQueue), declare: t.declareExchanges}
+		lane := &lane{
+			conn: t.pub, window: cfg.ConfirmWindow, log: cfg.Logger, declare: t.declareExchanges,
+			queue: make(chan *call, laneQueue), gone: make(chan struct{}),
+		}
 		t.out.lanes = append(t.out.lanes, lane)
 		t.pub.spawn(lane.run)
 	}
