@@ -15,6 +15,13 @@ type benchCase struct {
 	group   string // the work, such as "memory"
 	variant string // its conditions as key=value, such as "publishers=8"
 	peer    string // who does it; the peers of one group and variant are compared
+	note    string // how far it is like for like; "" where the code alone says it
+
+	// most is how many events a round has at most: a peer that is a hundred times slower
+	// shows its rate with a hundredth of the events. 0: any number.
+	most int
+
+	needsBroker bool // a RabbitMQ server
 
 	// prepare makes everything ready, outside the measured time. The rig has to
 	// tell the ledger of each event that was handled.
@@ -36,9 +43,18 @@ func (c benchCase) name() string { return c.work() + "/" + c.peer }
 // work names what the case does, whoever does it.
 func (c benchCase) work() string { return c.group + "/" + c.variant }
 
-// allCases returns every case, those of one work together.
-func allCases() []benchCase {
-	return slices.Concat(memoryCases())
+// events returns how many events a round has of those asked for.
+func (c benchCase) events(asked int) int {
+	if c.most == 0 {
+		return asked
+	}
+	return min(asked, c.most)
+}
+
+// allCases returns every case, those of one work together. broker is the URL of a
+// RabbitMQ server, for those that need one.
+func allCases(broker string) []benchCase {
+	return slices.Concat(memoryCases(), brokerCases(broker))
 }
 
 // result is what was measured of a case, by round.

@@ -6,17 +6,35 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/gotidings/tidings/internal/testserver"
 )
 
-// Every case works, and a round of it is measured as something.
-func TestCases(t *testing.T) {
+func TestNames(t *testing.T) {
 	t.Parallel()
 	names := make(map[string]bool)
-	for _, c := range allCases() {
+	for _, c := range allCases("") {
 		if names[c.name()] {
 			t.Errorf("two cases are called %s", c.name())
 		}
 		names[c.name()] = true
+	}
+}
+
+func TestMemoryCases(t *testing.T) {
+	t.Parallel()
+	testCases(t, memoryCases())
+}
+
+func TestBrokerCases(t *testing.T) {
+	t.Parallel()
+	testCases(t, brokerCases(testserver.RabbitMQ(t)))
+}
+
+// testCases wants every case to work, and a round of it to be measured as something.
+func testCases(t *testing.T, cases []benchCase) {
+	t.Helper()
+	for _, c := range cases {
 		t.Run(c.name(), func(t *testing.T) {
 			t.Parallel()
 			s, err := measure(t.Context(), c, 200)
@@ -147,10 +165,27 @@ func TestLedgerPublishesEachOnce(t *testing.T) {
 			t.Errorf("%d publishers: %v", publishers, err)
 		}
 	}
+	for _, p := range []publishing{{1, 1}, {1, 4}, {3, 3}, {16, 2}} {
+		l := newLedger(10)
+		err := l.publishBatches(t.Context(), p, func(_ context.Context, batch []purchase) error {
+			if len(batch) < 1 || len(batch) > p.batch {
+				t.Errorf("%s: a batch of %d", p, len(batch))
+			}
+			return nil
+		})
+		if err = errors.Join(err, l.verify()); err != nil {
+			t.Errorf("%s: %v", p, err)
+		}
+	}
 	refused := errors.New("refused")
 	err := newLedger(2).publish(t.Context(), 1, func(context.Context, purchase) error { return refused })
 	if !errors.Is(err, refused) {
 		t.Errorf("error %v", err)
+	}
+	l := newLedger(2)
+	err = l.publishBatches(t.Context(), publishing{1, 1}, func(context.Context, []purchase) error { return refused })
+	if !errors.Is(err, refused) || l.left.Load() != 2 {
+		t.Errorf("error %v, %d left", err, l.left.Load())
 	}
 }
 
@@ -181,5 +216,14 @@ func TestMeasureFailsOnLoss(t *testing.T) {
 	cancel()
 	if _, err := measure(ctx, rigged(0), 1); err == nil {
 		t.Error("lost: no error")
+	}
+}
+
+func TestEvents(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ most, asked, want int }{{0, 100, 100}, {10, 100, 10}, {10, 5, 5}} {
+		if got := (benchCase{most: test.most}).events(test.asked); got != test.want {
+			t.Errorf("at most %d of %d events: %d, want %d", test.most, test.asked, got, test.want)
+		}
 	}
 }

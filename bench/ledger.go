@@ -87,6 +87,34 @@ func (l *ledger) publish(ctx context.Context, publishers int, send func(context.
 	return errors.Join(errs...)
 }
 
+// publishBatches is publish for batches of events. Those of a batch count as handled
+// when send has returned without an error.
+func (l *ledger) publishBatches(ctx context.Context, p publishing, send func(context.Context, []purchase) error) error {
+	events := len(l.handledTimes)
+	errs := make([]error, p.callers)
+	var wg sync.WaitGroup
+	for c := range p.callers {
+		wg.Go(func() {
+			end := events * (c + 1) / p.callers
+			for from := events * c / p.callers; from < end; from += p.batch {
+				batch := make([]purchase, min(p.batch, end-from))
+				for i := range batch {
+					batch[i] = newPurchase(from + i)
+				}
+				if err := send(ctx, batch); err != nil {
+					errs[c] = fmt.Errorf("publish %d events from %d on: %w", len(batch), from, err)
+					return
+				}
+				for _, e := range batch {
+					l.handled(e)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
 // handled is called by the handler of each case.
 func (l *ledger) handled(e purchase) {
 	if e.Seq < 0 || e.Seq >= len(l.handledTimes) || e != newPurchase(e.Seq) {

@@ -2,6 +2,7 @@
 // side by side, in one run.
 //
 //	go run ./bench                        # from the repository's root
+//	go run ./bench -rabbitmq amqp://guest:guest@127.0.0.1:5672/
 //	go run ./bench -run memory/publishers=1 -rounds 9 -out new.txt
 //	benchstat -col /peer new.txt
 //
@@ -44,11 +45,16 @@ func main() {
 	}
 }
 
+// brokerVariable of the environment is the default of -rabbitmq. Children have the URL
+// from it as well: everybody on the machine can read their command line.
+const brokerVariable = "RABBITMQ_URL"
+
 // usageError is a fault of the command line. It was told already.
 type usageError struct{ error }
 
 type options struct {
 	pattern *regexp.Regexp // of the names of cases
+	broker  string         // URL of a RabbitMQ server; empty for none
 	rounds  int
 	events  int    // per case and round
 	out     string // file for benchstat; empty for none
@@ -65,8 +71,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		o.pattern, err = regexp.Compile(s)
 		return err
 	})
+	flags.StringVar(&o.broker, "rabbitmq", os.Getenv(brokerVariable), "also measure the cases that need RabbitMQ, at the server of this `URL` (default $"+brokerVariable+")")
 	flags.IntVar(&o.rounds, "rounds", 7, "how often to measure each case")
-	flags.IntVar(&o.events, "events", 100_000, "events per case and round")
+	flags.IntVar(&o.events, "events", 100_000, "events per case and round, at most; slow peers have fewer")
 	flags.StringVar(&o.out, "out", "", "also write every round to this `file`, for benchstat")
 	flags.StringVar(&o.profile, "profile", "", "write CPU and allocation profiles of each case into this `directory`; slows down")
 	flags.BoolVar(&o.list, "list", false, "list the cases and stop")
@@ -103,10 +110,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return runOnce(ctx, o, stdout)
 	}
 	var chosen []benchCase
-	for _, c := range allCases() {
-		if o.pattern.MatchString(c.name()) {
+	left := 0
+	for _, c := range allCases(o.broker) {
+		switch {
+		case !o.pattern.MatchString(c.name()):
+		case c.needsBroker && o.broker == "" && !o.list:
+			left++
+		default:
 			chosen = append(chosen, c)
 		}
+	}
+	if left > 0 {
+		fmt.Fprintf(stderr, "left out: %d cases that need a RabbitMQ server, -rabbitmq URL\n", left)
 	}
 	if o.list {
 		for _, c := range chosen {
@@ -115,18 +130,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return nil
 	}
 	if len(chosen) == 0 {
-		return fmt.Errorf("no case matches -run %q; -list shows them", o.pattern)
+		return fmt.Errorf("no case is left of -run %q; -list shows them", o.pattern)
 	}
 	return compare(ctx, o, chosen, stdout, stderr)
 }
 
 // runOnce is what a child process does.
 func runOnce(ctx context.Context, o options, stdout io.Writer) error {
-	for _, c := range allCases() {
+	for _, c := range allCases(o.broker) {
 		if c.name() != o.once {
 			continue
 		}
-		s, err := measureWarm(ctx, c, o.events, o.profile)
+		s, err := measureWarm(ctx, c, c.events(o.events), o.profile)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name(), err)
 		}
@@ -162,5 +177,6 @@ func compare(ctx context.Context, o options, cases []benchCase, stdout, stderr i
 	}
 	m.writeHeader(stdout, o)
 	writeTable(stdout, results)
+	writeNotes(stdout, results)
 	return nil
 }

@@ -70,6 +70,23 @@ func TestList(t *testing.T) {
 	}
 }
 
+// Without a broker the memory cases can be measured still, and the others are named.
+func TestWithoutABroker(t *testing.T) {
+	t.Parallel()
+	var table, told bytes.Buffer
+	err := run(t.Context(), []string{"-rabbitmq", "", "-run", "publishers=1/tidings$|callers=64/tidings$", "-rounds", "1", "-events", "50"}, &table, &told)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(table.String(), "| rabbitmq") || !strings.Contains(told.String(), "left out: 1 cases that need a RabbitMQ server") {
+		t.Errorf("table\n%s\ntold\n%s", &table, &told)
+	}
+	err = run(t.Context(), []string{"-rabbitmq", "", "-run", "callers=64/tidings$"}, &table, &told)
+	if err == nil {
+		t.Error("nothing to measure: no error")
+	}
+}
+
 func TestBadCommandLine(t *testing.T) {
 	t.Parallel()
 	for _, line := range []string{"-no-such", "-run (", "-rounds 0", "-events 0", "stray"} {

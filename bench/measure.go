@@ -104,6 +104,7 @@ func measureInChild(ctx context.Context, c benchCase, o options) (sample, error)
 		return sample{}, err
 	}
 	cmd := exec.CommandContext(ctx, self, "-once", c.name(), "-events", strconv.Itoa(o.events), "-profile", o.profile)
+	cmd.Env = append(os.Environ(), brokerVariable+"="+o.broker)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

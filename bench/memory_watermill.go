@@ -41,7 +41,9 @@ func prepareCQRS(l *ledger, publishers int, config gochannel.Config) (rig, error
 	if err != nil {
 		return rig{}, err
 	}
-	stack, err := watermillStack(pubSub)
+	stack, err := watermillStack{poison: pubSub, poisonTopic: "poison", dedup: true, retry: middleware.Retry{
+		MaxRetries: 2, InitialInterval: 20 * time.Millisecond, MaxInterval: time.Second, Multiplier: 2, // the bus's numbers; nothing fails here
+	}}.middleware()
 	if err != nil {
 		return rig{}, err
 	}
@@ -89,13 +91,24 @@ func prepareCQRS(l *ledger, publishers int, config gochannel.Config) (rig, error
 	}, nil
 }
 
-// watermillStack returns the equivalents of the bus's default stack, outermost
-// first, in the order in which they work together: what a retry did not mend is
-// poisoned, and a retry is not taken for a duplicate. Redelivery has no equivalent.
-func watermillStack(poison message.Publisher) ([]message.HandlerMiddleware, error) {
-	poisonQueue, err := middleware.PoisonQueue(poison, "poison")
+// watermillStack is the equivalent of the bus's default stack.
+type watermillStack struct {
+	poison      message.Publisher
+	poisonTopic string
+	retry       middleware.Retry
+	dedup       bool // which the bus does on a transport that forgets
+}
+
+// middleware returns the stack, outermost first, in the order in which its parts work
+// together: what a retry did not mend is poisoned, and a retry is not taken for a
+// duplicate. Redelivery has no equivalent.
+func (s watermillStack) middleware() ([]message.HandlerMiddleware, error) {
+	poisonQueue, err := middleware.PoisonQueue(s.poison, s.poisonTopic)
 	if err != nil {
 		return nil, err
+	}
+	if !s.dedup {
+		return []message.HandlerMiddleware{middleware.CorrelationID, poisonQueue, s.retry.Middleware, middleware.Recoverer}, nil
 	}
 	// Memory for an hour, as the bus's. The default is a minute, but how long makes
 	// no difference in a run of seconds.
@@ -111,17 +124,11 @@ func watermillStack(poison message.Publisher) ([]message.HandlerMiddleware, erro
 		Repository: seen,
 		Timeout:    time.Minute, // its default, which counts only in a nil Deduplicator
 	}
-	retry := middleware.Retry{ // the bus's numbers; nothing fails here
-		MaxRetries:      2,
-		InitialInterval: 20 * time.Millisecond,
-		MaxInterval:     time.Second,
-		Multiplier:      2,
-	}
 	return []message.HandlerMiddleware{
 		middleware.CorrelationID,
 		poisonQueue,
 		deduplicator.Middleware,
-		retry.Middleware,
+		s.retry.Middleware,
 		middleware.Recoverer,
 	}, nil
 }

@@ -72,6 +72,21 @@ func writeTable(w io.Writer, results []result) {
 	writeMarkdown(w, rows, texts)
 }
 
+// writeNotes says, below the table, what its peers are.
+func writeNotes(w io.Writer, results []result) {
+	told := make(map[string]bool)
+	for _, r := range results {
+		if r.note == "" || told[r.peer] {
+			continue
+		}
+		if len(told) == 0 {
+			fmt.Fprintln(w)
+		}
+		told[r.peer] = true
+		fmt.Fprintf(w, "- *%s*: %s.\n", r.peer, r.note)
+	}
+}
+
 // writeMarkdown writes rows, the first of which is the header, as a table that is
 // aligned as plain text too.
 func writeMarkdown(w io.Writer, rows [][]string, texts int) {
@@ -157,7 +172,7 @@ func field(path, key string) string {
 // writeHeader says under which conditions the table came about.
 func (m machine) writeHeader(w io.Writer, o options) {
 	fmt.Fprintf(w, "%s, %d cores, GOMAXPROCS %d, %s, %s\n", m.cpu, runtime.NumCPU(), runtime.GOMAXPROCS(0), runtime.Version(), m.system)
-	fmt.Fprintf(w, "medians of %d rounds of %d events; %s ÷ peer compares events/s round by round\n", o.rounds, o.events, reference)
+	fmt.Fprintf(w, "medians of %d rounds of up to %d events; %s ÷ peer compares events/s round by round\n", o.rounds, o.events, reference)
 	fmt.Fprintf(w, "with %s\n\n", strings.Join(m.modules, ", "))
 }
 

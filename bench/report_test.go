@@ -78,6 +78,19 @@ func TestTable(t *testing.T) {
 	}
 }
 
+func TestNotes(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	writeNotes(&out, []result{
+		{benchCase{variant: "x=1", peer: "a", note: "like for like"}, nil},
+		{benchCase{variant: "x=1", peer: "b"}, nil},
+		{benchCase{variant: "x=2", peer: "a", note: "like for like"}, nil},
+	})
+	if got, want := out.String(), "\n- *a*: like for like.\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestBenchLine(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -96,7 +109,7 @@ func TestMachine(t *testing.T) {
 	m := thisMachine()
 	var out bytes.Buffer
 	m.writeHeader(&out, options{rounds: 3, events: 1000})
-	for _, part := range []string{m.cpu, runtime.Version(), runtime.GOOS, "3 rounds of 1000 events"} {
+	for _, part := range []string{m.cpu, runtime.Version(), runtime.GOOS, "3 rounds of up to 1000 events"} {
 		if part == "" || !strings.Contains(out.String(), part) {
 			t.Errorf("no %q in\n%s", part, &out)
 		}

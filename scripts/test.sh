@@ -3,7 +3,8 @@
 # Arguments are passed on to go test.
 #
 # REQUIRE_SERVICES=1 makes a failure of what would otherwise be left out: here the
-# race detector, in the tests whatever they need and can't find.
+# race detector, in the tests whatever they need and can't find. What is missing is
+# installed first, where that is possible.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -16,6 +17,8 @@ if [ "$require" = 1 ] && ! race_works && [ "$(id -u)" = 0 ] && command -v apt-ge
 	echo "no C compiler: installing gcc"
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev >/dev/null || :
 fi
+
+[ "$require" != 1 ] || scripts/services.sh
 
 race=-race note=
 if ! race_works; then

@@ -109,6 +109,16 @@ var importRules = []importRule{
 		why:   "only tests import the conformance suite, which imports testing",
 	},
 	{
+		in:    []string{"./..."},
+		never: []string{"./internal/testserver/..."},
+		why:   "only tests find or start servers",
+	},
+	{
+		in:   []string{"./internal/testserver/..."},
+		only: []string{},
+		why:  "tests of every module use it, so it drags nothing along",
+	},
+	{
 		in:     []string{"./..."},
 		except: []string{"./transports/rabbitmq/...", "./bench/..."},
 		never:  []string{"github.com/rabbitmq/amqp091-go/..."},

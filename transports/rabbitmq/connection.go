@@ -25,6 +25,8 @@ const (
 	closeTimeout = 3 * time.Second // for the goodbye; a broker that does not answer it is not waited for
 )
 
+const waitingForResources = "waiting for the broker, which is short of resources and takes nothing"
+
 // connection is a connection that is made anew for as long as it is not closed.
 //
 //	         dial                  lost
@@ -269,7 +271,7 @@ func (c *connection) wait(ctx context.Context, forWriting bool) (*amqp.Connectio
 		}
 		what := "waiting for the connection to the broker"
 		if conn != nil && blocked {
-			what = "waiting for the broker, which is short of resources and takes nothing"
+			what = waitingForResources
 		}
 		var tick <-chan time.Time
 		if conn != nil && conn.IsClosed() { // the supervisor has not heard of it yet

@@ -225,7 +225,9 @@ func (s *session) collect() {
 		}
 		<-s.tokens
 	}
-	for range s.returns { // until the channel is closed, or the client would wait for a receiver
+	// Until the channel is closed, or the client would wait for a receiver. Not over
+	// returns, which is nil when that has happened already: it would never end.
+	for range s.returns {
 	}
 }
 

@@ -56,7 +56,7 @@ func (p *publisher) publish(ctx context.Context, messages []outgoing) []error {
 		p.send(c)
 		var again []outgoing
 		var againIndex []int
-		for i, err := range c.wait() {
+		for i, err := range c.wait(p.awaited) {
 			at := i
 			if index != nil {
 				at = index[i]
@@ -71,6 +71,14 @@ func (p *publisher) publish(ctx context.Context, messages []outgoing) []error {
 		}
 		pending, index = again, againIndex
 	}
+}
+
+// awaited says what publishers wait for, whose messages are sent or about to be.
+func (p *publisher) awaited() string {
+	if p.lanes[0].conn.isBlocked() { // they share the connection
+		return waitingForResources
+	}
+	return "waiting for the broker's confirm"
 }
 
 // send gives a call to the next lane.
@@ -140,13 +148,14 @@ func (c *call) wanted(i int) bool {
 // wait returns the results when all messages have one, or when ctx ends: the messages
 // without one then may or may not reach the broker, if they were sent, and are not sent
 // if they were not.
-func (c *call) wait() []error {
+// awaited says what for.
+func (c *call) wait(awaited func() string) []error {
 	select {
 	case <-c.done:
 	case <-c.gone:
 		c.fail(transports.ErrClosed)
 	case <-c.ctx.Done():
-		c.fail(ended(c.ctx, "waiting for the broker's confirm"))
+		c.fail(ended(c.ctx, awaited()))
 	}
 	return c.results // nobody writes to them once all are settled
 }

@@ -1,0 +1,3 @@
+package main
+
+import _ "github.com/gotidings/tidings/transports/rabbitmq" // for transports.Open

@@ -1,0 +1,13 @@
+// Package testserver finds servers for tests, and starts private ones for tests that
+// cut, stop or kill.
+//
+// [RabbitMQ], [Postgres] and [MySQL] return the URL of a server that answers: the one
+// that the environment names (RABBITMQ_URL, POSTGRES_URL, MYSQL_URL), else one on this
+// machine at its default port. Such a server belongs to somebody: tests work in a
+// vhost, schema or prefix of their own, leave it clean, and never stop it.
+//
+// [StartRabbitMQ] starts a broker of the test's own from the installed programs.
+//
+// Where there is no server, the test is skipped with the commands that provide one, or
+// fails under REQUIRE_SERVICES=1, which CI sets.
+package testserver

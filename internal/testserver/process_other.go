@@ -1,0 +1,19 @@
+//go:build !linux
+
+package testserver
+
+import "os/exec"
+
+// dieWithParent does nothing: the end of the test ends the process, and a test that is
+// killed leaves it behind.
+func dieWithParent(*exec.Cmd) {}
+
+// account is the user of this process: packages of other systems install services for
+// the user.
+type account struct{}
+
+func serviceAccount(string) account { return account{} }
+
+func (account) run(*exec.Cmd) {}
+
+func (account) own(string) error { return nil }
