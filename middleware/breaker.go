@@ -72,7 +72,13 @@ func NewCircuitBreaker(cfg CircuitBreakerConfig) *CircuitBreaker {
 	if cfg.Breaker == nil {
 		panic("middleware: CircuitBreakerConfig has no Breaker")
 	}
-	return &CircuitBreaker{cfg: cfg, admitted: make(map[*message.Message]struct{})}
+	c := &CircuitBreaker{cfg: cfg, admitted: make(map[*message.Message]struct{})}
+	if cfg.Gate != nil {
+		cfg.Gate.mu.Lock()
+		cfg.Gate.circuit = c
+		cfg.Gate.mu.Unlock()
+	}
+	return c
 }
 
 const (
@@ -141,6 +147,7 @@ func (c *CircuitBreaker) Guard(h message.HandlerFunc) message.HandlerFunc {
 			return nil, errNotPermitted
 		}
 		if trial {
+			c.look()
 			c.arrived(msg) // so that the gate lets the next one through, for the next permit
 		}
 		returned := false
@@ -328,9 +335,6 @@ func (c *CircuitBreaker) mayTryLocked() bool {
 // admit is asked by the gate whether it may let a message through. It may when a trial
 // is due and nobody is there to make it.
 func (c *CircuitBreaker) admit(msg *message.Message) bool {
-	if c.look() == nil {
-		return true
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.waiting > 0 || len(c.admitted) > 0 || !c.mayTryLocked() {

@@ -15,6 +15,7 @@ import (
 type Gate struct {
 	mu      sync.Mutex // guards what follows; never held while a circuit's is taken
 	holds   []*hold
+	circuit *CircuitBreaker // which holds the gate while it is open; nil for none
 	changed chan struct{} // closed when a hold ends, or admits; nil while the gate is open
 }
 
@@ -68,9 +69,7 @@ func (g *Gate) wake() {
 
 // Reasons returns why the gate is shut, each reason once; none when it is open.
 func (g *Gate) Reasons() []string {
-	if _, circuit := g.shut(); circuit != nil {
-		circuit.look() // it may have closed with nobody there to notice
-	}
+	g.look()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var reasons []string
@@ -80,6 +79,17 @@ func (g *Gate) Reasons() []string {
 		}
 	}
 	return reasons
+}
+
+// look makes the circuit look at its breaker, which may have been opened or closed by
+// somebody else.
+func (g *Gate) look() {
+	g.mu.Lock()
+	circuit := g.circuit
+	g.mu.Unlock()
+	if circuit != nil {
+		circuit.look()
+	}
 }
 
 // shut returns the channel that is closed when it is worth asking again, nil when the
@@ -135,6 +145,7 @@ func (g *Gate) Middleware(stopping <-chan struct{}) message.HandlerMiddleware {
 // through, if one did.
 func (g *Gate) pass(msg *message.Message, stopping <-chan struct{}) (*CircuitBreaker, error) {
 	for {
+		g.look()
 		changed, circuit := g.shut()
 		switch {
 		case changed == nil:
