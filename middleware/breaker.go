@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"time"
@@ -63,6 +64,8 @@ type CircuitBreaker struct {
 	waiting  int                           // messages in Wait
 	admitted map[*message.Message]struct{} // let through by the gate for a trial that has not begun
 	spare    int                           // permits for a trial that were taken and not used
+	news     []circuitbreaker.State        // that OnChange was not told yet
+	telling  bool                          // somebody tells it
 	refused  time.Time                     // when the breaker had no permit for a trial, unless one was returned since
 }
 
@@ -83,8 +86,8 @@ func NewCircuitBreaker(cfg CircuitBreakerConfig) *CircuitBreaker {
 
 const (
 	// pollInterval is how often an open or half-open circuit is looked at by who waits
-	// for it: others who share the breaker don't tell when they change it.
-	pollInterval = 100 * time.Millisecond
+	// for it, at least: others who share the breaker don't tell when they change it.
+	pollInterval = time.Second
 
 	// refusedFor is how long a refused permit is taken to mean that there are no
 	// others; who shares the breaker does not tell either when one is returned.
@@ -128,11 +131,22 @@ func (c *CircuitBreaker) wait(msg *message.Message, changed <-chan struct{}) err
 	c.mu.Lock()
 	c.waiting++
 	c.mu.Unlock()
-	err := heldByCircuit(msg.Context(), changed, c.cfg.Stopping)
+	err := c.held(msg.Context(), changed, c.cfg.Stopping)
 	c.mu.Lock()
 	c.waiting--
 	c.mu.Unlock()
 	return err
+}
+
+// held waits until it is worth trying again, or time for another look.
+func (c *CircuitBreaker) held(ctx context.Context, changed, stopping <-chan struct{}) error {
+	poll := pollInterval
+	if remaining := c.cfg.Breaker.RemainingDelay(); remaining > 0 {
+		poll = min(poll, remaining)
+	}
+	timer := time.NewTimer(poll)
+	defer timer.Stop()
+	return heldAtMost(ctx, changed, stopping, timer.C)
 }
 
 // Guard calls the handler when the breaker permits it, and tells the breaker of the
@@ -298,10 +312,31 @@ func (c *CircuitBreaker) look() <-chan struct{} {
 			c.release = c.cfg.Gate.hold(&hold{reason: "circuit is open", circuit: c})
 		}
 	}
+	changed := c.changed
 	if news && c.cfg.OnChange != nil {
-		c.cfg.OnChange(state)
+		c.news = append(c.news, state)
+		c.tell()
 	}
-	return c.changed
+	return changed
+}
+
+// tell calls OnChange, one call after the other, and without mu, so that it may ask the
+// gate for its reasons. Called with mu held.
+func (c *CircuitBreaker) tell() {
+	if c.telling {
+		return // whoever does goes on with it
+	}
+	c.telling = true
+	defer func() { c.telling = false }()
+	for len(c.news) > 0 {
+		state := c.news[0]
+		c.news = c.news[1:]
+		func() {
+			c.mu.Unlock()
+			defer c.mu.Lock() // also when it panics
+			c.cfg.OnChange(state)
+		}()
+	}
 }
 
 // wake lets those who wait try again.

@@ -155,7 +155,7 @@ func (g *Gate) pass(msg *message.Message, stopping <-chan struct{}) (*CircuitBre
 		}
 		var err error
 		if circuit != nil {
-			err = heldByCircuit(msg.Context(), changed, stopping)
+			err = circuit.held(msg.Context(), changed, stopping)
 		} else {
 			err = held(msg.Context(), changed, stopping)
 		}

@@ -46,14 +46,7 @@ func held(ctx context.Context, ready, stopping <-chan struct{}) error {
 	return heldAtMost(ctx, ready, stopping, nil)
 }
 
-// heldByCircuit is held with a look at the circuit now and then: it returns nil when it
-// is time for one.
-func heldByCircuit(ctx context.Context, changed, stopping <-chan struct{}) error {
-	poll := time.NewTimer(pollInterval)
-	defer poll.Stop()
-	return heldAtMost(ctx, changed, stopping, poll.C)
-}
-
+// heldAtMost is held that returns nil at poll, too.
 func heldAtMost(ctx context.Context, ready, stopping <-chan struct{}, poll <-chan time.Time) error {
 	var expired <-chan time.Time
 	if until, limited := holdLimit(ctx); limited {
