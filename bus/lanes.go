@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,14 +18,14 @@ import (
 // partition key. The line has to be formed before Watermill's router, which
 // handles every message in a goroutine of its own.
 //
-// A message that goes back, other than at shutdown, takes those behind it with it:
-// its lane is recalled. They go back one after the other, and so does what the
-// transport had delivered already, until the first of them has come again and begins
-// the lane anew. Else those behind would overtake it on its way.
+// A message that goes back takes those behind it with it, or they would overtake it on
+// its way: its lane remembers the order of those that went, and takes them in again in
+// that order only. What the transport delivers out of it goes back once more.
 //
-//	         goes back                    comes again
-//	open ────────────────► recalled ──────────────────► open
-//	                           └─ recallPatience ────────►
+//	join ──► waiting ──► running ──► end
+//	             │          │ goes back
+//	             ▼          ▼
+//	         recalled: expected again, with all behind it
 type lanes struct {
 	mu    sync.Mutex // guards all of it
 	byKey map[string]*lane
@@ -32,33 +33,34 @@ type lanes struct {
 
 // lane is the line of one partition key. All of it is guarded by lanes.mu.
 type lane struct {
-	last    *laneTurn // the newest turn; nil when all have ended
-	running *laneTurn // the one whose message is being handled; nil for none
-
-	recalled time.Time           // when it was; zero while it is open
-	awaited  transports.EventKey // who begins it anew
+	turns    []*laneTurn           // those that wait and the one that runs, oldest first
+	expected []transports.EventKey // who went back, and has not come again
+	since    time.Time             // when expected changed last
 }
 
 // laneTurn is a message's place in its lane.
 type laneTurn struct {
-	lanes *lanes
-	lane  *lane
-	key   string
-	prev  <-chan struct{} // closed at the end of the turn before; nil for the first
-	done  chan struct{}   // closed at the end of this turn
-	until time.Time       // when it goes back at the latest, unless it is being handled
+	lanes    *lanes
+	lane     *lane
+	key      string // of the lane
+	event    transports.EventKey
+	prev     <-chan struct{} // closed at the end of the turn before; nil for the first
+	done     chan struct{}   // closed at the end of this turn
+	until    time.Time       // when it goes back at the latest, unless it is being handled
+	early    bool            // it came before one that is expected; set by join
+	recalled bool            // it is to go back; guarded by lanes.mu
 }
 
 type laneKey struct{}
 
 const (
-	// recallPatience is how long a recalled lane waits for the message that went back:
-	// it may have been taken by another replica, or deleted.
+	// recallPatience is how long a lane waits for a message that went back: it may have
+	// been taken by another replica, or deleted.
 	recallPatience = time.Minute
 
-	// recallPause is how long a message is held that comes in the meantime: where the
-	// transport delivers it before the one that went back, it would do so again at once.
-	recallPause = 10 * time.Millisecond
+	// recallPause is how long a message is held that has come too early: the transport
+	// may deliver it again at once.
+	recallPause = 100 * time.Millisecond
 )
 
 // formLanes gives each message that comes through in its turn. The channel that
@@ -85,82 +87,89 @@ func formLanes(intake context.Context, in <-chan *message.Message) <-chan *messa
 
 func (l *lanes) join(key string, event transports.EventKey) *laneTurn {
 	now := time.Now()
-	turn := &laneTurn{lanes: l, key: key, done: make(chan struct{}), until: now.Add(inPlaceLimit)}
+	turn := &laneTurn{lanes: l, key: key, event: event, done: make(chan struct{}), until: now.Add(inPlaceLimit)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ln, ok := l.byKey[key]
-	switch {
-	case !ok:
+	if !ok {
 		ln = &lane{}
-	case ln.over(event, now):
-		ln = &lane{running: ln.running} // which the new one has to wait for
+		l.byKey[key] = ln
 	}
-	l.byKey[key] = ln
-	switch {
-	case ln.last != nil:
-		turn.prev = ln.last.done
-	case ln.running != nil:
-		turn.prev = ln.running.done
+	turn.lane = ln
+	if len(ln.expected) > 0 {
+		switch {
+		case ln.lost(now):
+			ln.expected = nil
+		case event == ln.expected[0]:
+			ln.expected, ln.since = ln.expected[1:], now
+		default:
+			if !slices.Contains(ln.expected, event) { // it is behind all of them
+				ln.expected = append(ln.expected, event)
+			}
+			turn.early = true
+			return turn
+		}
 	}
-	ln.last, turn.lane = turn, ln
+	for _, before := range slices.Backward(ln.turns) {
+		if !before.recalled { // those that are go before their turn
+			turn.prev = before.done
+			break
+		}
+	}
+	ln.turns = append(ln.turns, turn)
 	return turn
 }
 
-// over reports whether a recalled lane ends with the arrival of an event. Called with
-// lanes.mu held.
-func (ln *lane) over(event transports.EventKey, now time.Time) bool {
-	return !ln.recalled.IsZero() && (event == ln.awaited || now.Sub(ln.recalled) > recallPatience)
-}
+// lost reports whether those who are expected don't come any more. Called with lanes.mu
+// held.
+func (ln *lane) lost(now time.Time) bool { return now.Sub(ln.since) > recallPatience }
 
-// begin begins a turn, unless its lane is recalled.
-func (t *laneTurn) begin() bool {
+// mayBegin reports whether a turn that has come may begin.
+func (t *laneTurn) mayBegin() bool {
 	t.lanes.mu.Lock()
 	defer t.lanes.mu.Unlock()
-	if !t.lane.recalled.IsZero() {
-		return false
+	return !t.recalled
+}
+
+// recall says that the message goes back, and makes those behind it go back too.
+func (t *laneTurn) recall() {
+	t.lanes.mu.Lock()
+	defer t.lanes.mu.Unlock()
+	i := slices.Index(t.lane.turns, t)
+	if i < 0 || t.recalled {
+		return // it was recalled by one before it, or had no turn
 	}
-	t.lane.running = t
-	return true
-}
-
-// recall makes those behind the message go back too.
-func (t *laneTurn) recall(event transports.EventKey) {
-	t.lanes.mu.Lock()
-	defer t.lanes.mu.Unlock()
 	now := time.Now()
-	if t.lane.recalled.IsZero() {
-		for key, ln := range t.lanes.byKey { // forget those whose message went elsewhere
-			if ln.last == nil && ln.running == nil && ln.over(transports.EventKey{}, now) {
-				delete(t.lanes.byKey, key)
-			}
-		}
-		t.lane.recalled, t.lane.awaited = now, event
-	}
-	// One behind it may have run out of patience before, and even have come again: it
-	// is in a new lane then, where it waits for this turn.
-	for _, ln := range []*lane{t.lane, t.lanes.byKey[t.key]} {
-		if ln != nil && ln.running == t {
-			ln.recalled, ln.awaited = now, event
+	for key, ln := range t.lanes.byKey { // forget those whose messages went elsewhere
+		if len(ln.turns) == 0 && ln.lost(now) {
+			delete(t.lanes.byKey, key)
 		}
 	}
+	// Each event once: a copy that comes too early is put at the end.
+	back := make([]transports.EventKey, 0, len(t.lane.turns)-i+len(t.lane.expected))
+	expect := func(event transports.EventKey) {
+		if !slices.Contains(back, event) {
+			back = append(back, event)
+		}
+	}
+	for _, turn := range t.lane.turns[i:] {
+		if !turn.recalled { // else it is expected already
+			turn.recalled = true
+			expect(turn.event)
+		}
+	}
+	for _, event := range t.lane.expected {
+		expect(event)
+	}
+	t.lane.expected, t.lane.since = back, now
 }
 
 func (t *laneTurn) end() {
 	t.lanes.mu.Lock()
 	defer t.lanes.mu.Unlock()
-	if t.lane.last == t {
-		t.lane.last = nil
-	}
-	if t.lane.running == t {
-		t.lane.running = nil
-	}
-	if now, ok := t.lanes.byKey[t.key]; ok {
-		if now.running == t { // a new lane waits for this turn
-			now.running = nil
-		}
-		if now.last == nil && now.running == nil && now.recalled.IsZero() {
-			delete(t.lanes.byKey, t.key)
-		}
+	t.lane.turns = slices.DeleteFunc(t.lane.turns, func(o *laneTurn) bool { return o == t })
+	if len(t.lane.turns) == 0 && len(t.lane.expected) == 0 {
+		delete(t.lanes.byKey, t.key)
 	}
 	close(t.done)
 }
@@ -175,13 +184,10 @@ func inLane(stopping <-chan struct{}) message.HandlerMiddleware {
 			if !ok {
 				return nil, errors.New("bus: the message was given no turn")
 			}
-			base := msg.Context() // the middleware further in leaves its own when it panics
 			returned := false
 			defer func() { // also when the goroutine ends
-				msg.SetContext(base)
 				if !returned || err != nil {
-					turn.recall(transports.KeyOf(msg)) // before it is delivered again
-					msg.Nack()                         // before those behind it
+					turn.recall() // before the transport can deliver it again
 				}
 				turn.end()
 			}()
@@ -196,7 +202,16 @@ func inLane(stopping <-chan struct{}) message.HandlerMiddleware {
 
 // wait waits for the turn.
 func (t *laneTurn) wait(stopping <-chan struct{}) error {
-	if t.prev != nil {
+	switch {
+	case t.early:
+		pause := time.NewTimer(recallPause)
+		defer pause.Stop()
+		select {
+		case <-pause.C:
+		case <-stopping:
+		}
+		return middleware.ErrInterrupted
+	case t.prev != nil:
 		patience := time.NewTimer(time.Until(t.until))
 		defer patience.Stop()
 		select {
@@ -211,16 +226,8 @@ func (t *laneTurn) wait(stopping <-chan struct{}) error {
 		return middleware.ErrInterrupted
 	default:
 	}
-	if t.begin() {
-		return nil
+	if !t.mayBegin() {
+		return middleware.ErrInterrupted
 	}
-	if t.prev == nil {
-		pause := time.NewTimer(recallPause)
-		defer pause.Stop()
-		select {
-		case <-pause.C:
-		case <-stopping:
-		}
-	}
-	return middleware.ErrInterrupted
+	return nil
 }
