@@ -16,7 +16,7 @@ type Gate struct {
 	mu      sync.Mutex // guards what follows; never held while a circuit's is taken
 	holds   []*hold
 	circuit *CircuitBreaker // which holds the gate while it is open; nil for none
-	changed chan struct{} // closed when a hold ends, or admits; nil while the gate is open
+	changed chan struct{}   // closed when a hold ends, or admits; nil while the gate is open
 }
 
 // hold is a reason for which the gate is shut. That of a circuit breaker lets
