@@ -278,7 +278,10 @@ func TestOrderedEventOfAnUnknownTypeKeepsItsPlaceForADayThenIsPoisoned(t *testin
 			t.Fatal(err)
 		}
 		poisoned := func() (n int) {
-			for range b.Poisoned(t.Context(), "a") {
+			for _, err := range b.Poisoned(t.Context(), "a") {
+				if err != nil {
+					t.Fatal(err)
+				}
 				n++
 			}
 			return n

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -85,7 +86,8 @@ func (r *returned) restore(msg *message.Message) {
 	if !ok || time.Since(n.at) > returnedFor {
 		return
 	}
-	for k, v := range n.headers {
-		msg.Metadata[k] = v
+	if msg.Metadata == nil {
+		msg.Metadata = make(message.Metadata)
 	}
+	maps.Copy(msg.Metadata, n.headers)
 }

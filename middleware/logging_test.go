@@ -117,9 +117,9 @@ func TestLoggingWithoutALoggerIsNotThere(t *testing.T) {
 	for name, logger := range map[string]*slog.Logger{"nil": nil, "discards": slog.New(slog.DiscardHandler)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var seen context.Context //nolint:fatcontext // to compare it with
+			var seen context.Context
 			_, err := middleware.Logging(middleware.LoggingConfig{Logger: logger})(func(msg *message.Message) ([]*message.Message, error) {
-				seen = msg.Context()
+				seen = msg.Context() //nolint:fatcontext // to compare it with
 				return nil, errBoom
 			})(newMessage(t.Context()))
 			equal(t, "error", err, errBoom)
