@@ -274,3 +274,23 @@ func TestWhatIsHeldByAPauseOrAnOpenCircuitIsNotClaimed(t *testing.T) {
 		})
 	}
 }
+
+func TestTimeoutIsOfEachAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetup(t, bus.Config{})
+		calls := 0
+		bus.Subscribe(s.Bus, "a", func(ctx context.Context, _ placed) error {
+			if calls++; calls == 1 {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			time.Sleep(900 * time.Millisecond) // virtual
+			return ctx.Err()
+		}, bus.Timeout(time.Second), bus.Retry(exact(2)))
+		s.start()
+		s.publish(placed{})
+		pass(time.Minute)
+		checkAll(t, "outcomes", s.steps.outcomes("a"), []string{"retried", "handled"})
+	})
+}
