@@ -1,7 +1,6 @@
 package bus_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -56,9 +55,9 @@ func TestOpenCircuitBurnsNoEvents(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				var log bytes.Buffer
+				var log logBuffer
 				s := newSetup(t, bus.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-				down := newOutage(3 * time.Hour)
+				down := newOutage(time.Hour)
 				bus.Subscribe(s.Bus, "a", down.handle, append([]bus.SubscribeOption{
 					bus.CircuitBreaker(breakerFor(time.Minute)), bus.Retry(exact(3, time.Second, time.Minute)),
 				}, opts...)...)
@@ -66,17 +65,17 @@ func TestOpenCircuitBurnsNoEvents(t *testing.T) {
 				for i := range 50 {
 					s.publish(placed{N: i, Key: fmt.Sprint(i % 10)})
 				}
-				pass(2 * time.Hour)
+				pass(50 * time.Minute)
 				reasons, err := s.PauseReasons("a")
 				if err != nil {
 					t.Fatal(err)
 				}
 				checkAll(t, "reasons", reasons, []string{"circuit is open"})
-				if n := len(down.times.get()); n > 150 {
-					t.Errorf("%d calls in 120 minutes of an outage", n)
+				if n := len(down.times.get()); n > 80 {
+					t.Errorf("%d calls in 50 minutes of an outage", n)
 				}
 				check(t, "poisoned", len(s.poisoned("a")), 0)
-				pass(4 * time.Hour)
+				pass(2 * time.Hour)
 				check(t, "handled", len(down.calls.get()), 50)
 				check(t, "poisoned", len(s.poisoned("a")), 0)
 				d := s.depth("a")

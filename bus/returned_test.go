@@ -1,7 +1,6 @@
 package bus_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -96,7 +95,7 @@ func TestOrderedEventIsHeldNoLongerForHavingWaitedForItsTurn(t *testing.T) {
 func TestOrderedEventThatTheMiddlewareCanNotDealWithGoesBackInTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		var log logBuffer
 		transport := newCounting(t)
 		b := newBus(t, transport, bus.Config{
 			Source:     "shop",
@@ -137,7 +136,7 @@ func TestEachFailureIsLoggedOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				var log bytes.Buffer
+				var log logBuffer
 				s := newSetup(t, bus.Config{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 				calls := 0
 				bus.Subscribe(s.Bus, "a", func(context.Context, placed) error {

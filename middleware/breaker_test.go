@@ -342,8 +342,10 @@ func TestDuplicateIsNoTrialAndTheNextMessageIsOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCircuit(nil)
 		d := &dependency{}
-		h := c.around(d.handle, memoryDedup(t).wrap)
-		_, err := h(numbered(t.Context(), 1))
+		seen, err := middleware.NewMemoryDedup(middleware.MemoryDedupConfig{})
+		equal(t, "error", err, nil)
+		h := c.around(d.handle, middleware.Dedup(middleware.DedupConfig{Subscription: subscription, Store: seen}))
+		_, err = h(numbered(t.Context(), 1))
 		equal(t, "error", err, nil)
 		c.breaker.Open()
 		var done []<-chan error
