@@ -59,6 +59,8 @@ func Timeout(d time.Duration) SubscribeOption {
 // different keys are handled concurrently. An event that fails waits in place
 // for its retries, and those of its key wait behind it, at most for as long as
 // the transport allows (15 minutes); then it is poisoned and the next one follows.
+// One of an unknown type keeps its place for a day. Events without an id can't be told
+// apart when they go back, and may then change places.
 func Ordered() SubscribeOption {
 	return subscribeOption(func(s *settings) { s.ordered = true })
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -157,7 +158,13 @@ func TestHalfOpenCircuitLetsItsPermittedNumberThrough(t *testing.T) {
 				if !closes {
 					d.err = errBoom
 				}
-				h := c.around(d.handle)
+				var passed atomic.Int32 // the gate, where others would claim them
+				h := c.around(d.handle, func(h message.HandlerFunc) message.HandlerFunc {
+					return func(msg *message.Message) ([]*message.Message, error) {
+						passed.Add(1)
+						return h(msg)
+					}
+				})
 				c.breaker.Open()
 				var done []<-chan error
 				for i := range 10 {
@@ -166,6 +173,9 @@ func TestHalfOpenCircuitLetsItsPermittedNumberThrough(t *testing.T) {
 				time.Sleep(90 * time.Second)
 				synctest.Wait()
 				equal(t, "calls at a time", len(d.calls()), 3)
+				if n := passed.Load(); n > 3+1 { // and the one that finds that there is no permit
+					t.Errorf("%d have passed the gate", n)
+				}
 				equal(t, "reasons", len(c.gate.Reasons()), 1)
 				close(d.hold)
 				synctest.Wait()
