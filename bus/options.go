@@ -91,6 +91,10 @@ func PauseOnPoison() SubscribeOption {
 // breaker permits. One that fails then is put off without being counted, so an outage uses
 // up no retries; only an event that has been put off for a day is poisoned. See
 // [middleware.CircuitBreaker]. The breaker can be shared by subscriptions.
+//
+// Its threshold should be higher than the attempts of one event: else an event that fails
+// by its own fault opens the circuit, and where nothing else comes that would close it, as
+// in an ordered subscription with one key, it is in the way for a day.
 func CircuitBreaker(cb circuitbreaker.CircuitBreaker[any]) SubscribeOption {
 	return subscribeOption(func(s *settings) { s.breaker, s.observed, s.breakers = cb, false, s.breakers+1 })
 }

@@ -81,7 +81,8 @@ type fallback func(err error) route
 
 // Fallback handles events of type E whose handler has failed, with its error, when their
 // retries are used up: instead of the poison queue. When it fails too, or panics, the
-// event is poisoned, with both errors. [Permanent] and [Discard] are the handler's own
+// event is poisoned, with both errors. It has the handler's [Timeout], for itself, and
+// takes no slot of its [Concurrency]. [Permanent] and [Discard] are the handler's own
 // decision, for which there is no fallback.
 //
 // E may be [Raw], for events of every type.
@@ -153,12 +154,18 @@ func (s *Subscription) fallback() message.HandlerMiddleware {
 			return n >= len(s.settings.retry.Redeliveries) && find(md) != nil
 		},
 		Handler: func(msg *message.Message, cause error) error {
-			md, _ := events.MetadataFrom(msg.Context())
+			ctx := msg.Context()
+			if s.settings.timeout > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, s.settings.timeout)
+				defer cancel()
+			}
+			md, _ := events.MetadataFrom(ctx)
 			r := find(md)(cause)
 			if _, typed := byType[md.Type]; !typed { // of Raw, which takes the data as it came
-				return r(msg.Context(), nil, "", msg.Payload)
+				return r(ctx, nil, "", msg.Payload)
 			}
-			return s.route(msg.Context(), md, r, msg.Payload)
+			return s.route(ctx, md, r, msg.Payload)
 		},
 	})
 }

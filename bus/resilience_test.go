@@ -261,6 +261,31 @@ func TestFallbackHandlesAnEventWhoseRetriesAreUsedUp(t *testing.T) {
 	}
 }
 
+func TestFallbackHasTheTimeoutForItself(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetup(t, bus.Config{})
+		start := time.Now()
+		var took time.Duration
+		waits := func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		bus.Subscribe(s.Bus, "a", func(ctx context.Context, _ placed) error { return waits(ctx) },
+			bus.Timeout(time.Second), bus.Retry(bus.NoRetry()),
+			bus.Fallback(func(ctx context.Context, _ placed, _ error) error {
+				err := waits(ctx)
+				took = time.Since(start)
+				return err
+			}))
+		s.start()
+		s.publish(placed{})
+		pass(time.Minute)
+		check(t, "time taken", took, 2*time.Second)
+		check(t, "poisoned", len(s.poisoned("a")), 1)
+	})
+}
+
 func TestTypeWithoutAFallbackIsPoisoned(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

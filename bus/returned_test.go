@@ -15,6 +15,7 @@ import (
 	"github.com/gotidings/tidings/bus"
 	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/middleware"
+	"github.com/gotidings/tidings/transports/memory"
 )
 
 // What comes again at once goes on where it was; what comes later under its id may be one
@@ -163,4 +164,29 @@ func TestEachFailureIsLoggedOnce(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The router would log it once more.
+func TestTroubleOfTheMiddlewareItselfIsLoggedOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log logBuffer
+		b := newBus(t, connect(t, newBroker(t, memory.Config{})), bus.Config{
+			Source:     "shop",
+			OnDelivery: func(bus.Delivery) { panic("counter is broken") },
+			Logger:     slog.New(slog.NewTextHandler(&log, nil)),
+		})
+		bus.Subscribe(b, "a", ignore[placed])
+		if err := b.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Publish(t.Context(), placed{N: 1}); err != nil {
+			t.Fatal(err)
+		}
+		pass(6 * time.Second) // it has gone back after 5, and come again
+		check(t, "lines of the log on it", strings.Count(log.String(), "counter is broken"), 2)
+		if err := b.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }
