@@ -38,7 +38,7 @@ func (b *Bus) check() error {
 func (b *Bus) faultError() error { return fmt.Errorf("bus: %w", errors.Join(b.faults...)) }
 
 func (s *Subscription) check() []error {
-	faults := s.settings.validate(s.name)
+	faults := append(s.settings.validate(s.name), s.checkFallbacks()...)
 	if len(s.patterns) == 0 {
 		return append(faults, fmt.Errorf("subscription %q receives nothing; add a handler with bus.On, or patterns to SubscribeRaw", s.name))
 	}
@@ -86,7 +86,12 @@ func (b *Bus) warn() {
 	if _, ok := b.transport.(transports.PoisonQueue); !ok {
 		b.log.Warn("the transport has no poison queues: poisoned events are published to the topic poison.<subscription>, which needs a subscription to keep them")
 	}
+	_, requeues := b.transport.(transports.Requeuer)
 	for _, s := range b.subs {
+		if wait := s.settings.retry.waits(); wait > inPlaceLimit && (s.settings.ordered || !requeues) {
+			b.log.Warn("an event is poisoned before its retries are used up: it waits for them in place, which has a limit; shorten Retry.Redeliveries",
+				slog.String("subscription", s.fullName), slog.Duration("redeliveries", wait), slog.Duration("limit", inPlaceLimit))
+		}
 		if s.settings.timeout > b.cfg.ShutdownTimeout {
 			b.log.Warn("a handler may take longer than the shutdown waits: it is interrupted and its event delivered again",
 				slog.String("subscription", s.fullName), slog.Duration("timeout", s.settings.timeout), slog.Duration("shutdown_timeout", b.cfg.ShutdownTimeout))

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/ratelimiter"
 
 	"github.com/gotidings/tidings/bus"
 	"github.com/gotidings/tidings/middleware"
@@ -63,6 +65,32 @@ func TestStartRefusesBadConfigurationAndSaysHowToMendIt(t *testing.T) {
 		"redelivery": {func(b *bus.Bus) {
 			bus.Subscribe(b, "a", ignore[placed], bus.Retry(bus.RetryPolicy{Redeliveries: []time.Duration{-1}}))
 		}, "Retry.Redeliveries[0] is -1ns"},
+		"nil circuit breaker": {func(b *bus.Bus) { bus.Subscribe(b, "a", ignore[placed], bus.CircuitBreaker(nil)) }, "the circuit breaker is nil"},
+		"two circuit breakers": {func(b *bus.Bus) {
+			cb := circuitbreaker.NewWithDefaults[any]()
+			bus.Subscribe(b, "a", ignore[placed], bus.CircuitBreaker(cb), bus.ObserveCircuitBreaker(cb))
+		}, "it has 2 circuit breakers; give it one"},
+		"nil rate limiter": {func(b *bus.Bus) { bus.Subscribe(b, "a", ignore[placed], bus.RateLimit(nil)) }, "the rate limiter is nil"},
+		"nil policy":       {func(b *bus.Bus) { bus.Subscribe(b, "a", ignore[placed], bus.Policies(nil)) }, "policy 0 is nil"},
+		"circuit breaker as a policy": {func(b *bus.Bus) {
+			bus.Subscribe(b, "a", ignore[placed], bus.Policies(circuitbreaker.NewWithDefaults[any]()))
+		}, "use bus.CircuitBreaker, which pauses the subscription"},
+		"rate limiter as a policy": {func(b *bus.Bus) {
+			bus.Subscribe(b, "a", ignore[placed], bus.Policies(ratelimiter.NewBursty[any](1, time.Second)))
+		}, "use bus.RateLimit, which waits"},
+		"nil fallback": {func(b *bus.Bus) {
+			bus.Subscribe(b, "a", ignore[placed], bus.Fallback[placed](nil))
+		}, "fallback 0 is nil"},
+		"fallback for another type": {func(b *bus.Bus) {
+			bus.Subscribe(b, "a", ignore[placed], bus.Fallback(func(context.Context, paid, error) error { return nil }))
+		}, `has a fallback for "order.paid" and no handler for it`},
+		"two fallbacks": {func(b *bus.Bus) {
+			fallback := bus.Fallback(func(context.Context, placed, error) error { return nil })
+			bus.Subscribe(b, "a", ignore[placed], fallback, fallback)
+		}, `has two fallbacks for "order.placed"`},
+		"fallback for no event": {func(b *bus.Bus) {
+			bus.Subscribe(b, "a", ignore[placed], bus.Fallback(func(context.Context, note, error) error { return nil }))
+		}, "fallback: bus_test.note has no EventType method"},
 		"nil middleware": {func(b *bus.Bus) { bus.Subscribe(b, "a", ignore[placed], bus.Use(nil)) }, "middleware 0 is nil"},
 		"dedup forgets before the last retry": {func(b *bus.Bus) {
 			bus.Subscribe(b, "a", ignore[placed], bus.Retry(bus.RetryPolicy{Redeliveries: []time.Duration{2 * time.Hour}}))
@@ -199,6 +227,7 @@ func TestStartWarnsOfWhatIsDoubtful(t *testing.T) {
 		transport := connect(t, newBroker(t, memory.Config{}))
 		b := newBus(t, plain{transport}, bus.Config{Source: "shop", Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		bus.Subscribe(b, "a", ignore[placed], bus.Timeout(time.Minute))
+		bus.Subscribe(b, "o", ignore[placed], bus.Ordered(), bus.Retry(exact(1, 10*time.Minute, 10*time.Minute)))
 		if err := b.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -207,7 +236,7 @@ func TestStartWarnsOfWhatIsDoubtful(t *testing.T) {
 		}
 		for _, want := range []string{
 			"no deduplication", "the transport can't delay a redelivery", "the transport has no poison queues",
-			"a handler may take longer than the shutdown waits",
+			"a handler may take longer than the shutdown waits", "an event is poisoned before its retries are used up",
 		} {
 			if !strings.Contains(log.String(), want) {
 				t.Errorf("the log has no %q:\n%s", want, log.String())

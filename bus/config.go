@@ -130,6 +130,14 @@ func (p RetryPolicy) longest() time.Duration {
 	return total
 }
 
+// waits is how long an event waits for its redeliveries together.
+func (p RetryPolicy) waits() (total time.Duration) {
+	for _, d := range p.Redeliveries {
+		total += d
+	}
+	return total
+}
+
 func (p RetryPolicy) validate(of string) error {
 	var faults []error
 	if p.Attempts < 1 {

@@ -44,10 +44,20 @@
 // acknowledgement leads to another delivery. A deduplication store, Config.Dedup,
 // keeps that from the handler as far as its memory reaches.
 //
+// # When something is down
+//
+// [CircuitBreaker] pauses a subscription while the dependency of its handler is down,
+// [Bus.Pause] when the operator says so, and a poison queue that can't be written by
+// itself. What a subscription holds meanwhile is neither counted nor poisoned; after 15
+// minutes it goes back to the transport, since brokers take back what is not settled in
+// time, and comes again. [RateLimit], [Policies] and [Fallback] are the rest of
+// failsafe-go's policies, whose objects can be shared with clients.
+//
 // # Order
 //
 // Without [Ordered] the order is best effort. With it, the events of one partition
-// key are handled one after the other, in the order of their publishing.
+// key are handled one after the other, in the order of their publishing. One that goes
+// back takes those behind it with it.
 //
 // # Life
 //

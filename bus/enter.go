@@ -3,9 +3,11 @@ package bus
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/gotidings/tidings/middleware"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -17,9 +19,13 @@ import (
 type deliveryContext struct {
 	context.Context                 //nolint:containedctx // it is a context: that of the handlers
 	message         context.Context //nolint:containedctx // and this is the one that it has further values from
+	until           time.Time       // how long the event may be held
 }
 
-func (c deliveryContext) Value(key any) any {
+func (c *deliveryContext) Value(key any) any {
+	if key == (middleware.HoldLimitKey{}) {
+		return c.until
+	}
 	if v := c.Context.Value(key); v != nil {
 		return v
 	}
@@ -28,11 +34,23 @@ func (c deliveryContext) Value(key any) any {
 
 // enter gives messages the handlers' context, and the event in them its place.
 func enter(runCtx context.Context) message.HandlerMiddleware {
+	var back returned
 	return func(h message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
-			msg.SetContext(deliveryContext{Context: runCtx, message: msg.Context()})
+			ctx := &deliveryContext{Context: runCtx, message: msg.Context()}
+			if turn, ordered := ctx.message.Value(laneKey{}).(*laneTurn); ordered {
+				ctx.until = turn.until // it may have waited for its turn
+			} else {
+				ctx.until = time.Now().Add(inPlaceLimit)
+			}
+			msg.SetContext(ctx)
 			_ = unwrap(msg) // refuseMalformed has the error again
-			return h(msg)
+			back.restore(msg)
+			out, err := h(msg)
+			if err != nil {
+				back.keep(msg)
+			}
+			return out, err
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package bus_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -129,6 +130,24 @@ func (s *setup) poisoned(name string) []transports.Poisoned {
 		out = append(out, p)
 	}
 	return out
+}
+
+// logBuffer takes a log that is read while it is written.
+type logBuffer struct {
+	mu  sync.Mutex // guards buf
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }
 
 // settle waits until nothing can happen any more without time passing.

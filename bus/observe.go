@@ -1,8 +1,6 @@
 package bus
 
 import (
-	"context"
-	"log/slog"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -43,20 +41,10 @@ type Delivery struct {
 	Delay        time.Duration // of Redelivered and Deferred
 }
 
-var outcomeLevel = map[Outcome]slog.Level{
-	Retried:     slog.LevelDebug,
-	Redelivered: slog.LevelWarn,
-	Deferred:    slog.LevelInfo,
-	Discarded:   slog.LevelInfo,
-	Poisoned:    slog.LevelError,
-}
-
-// observe tells OnDelivery and the log.
+// observe tells OnDelivery; the log is middleware.Logging's.
 func (s *Subscription) observe(msg *message.Message, outcome Outcome, err error, delay time.Duration) {
 	b := s.bus
-	level, logged := outcomeLevel[outcome]
-	logged = logged && b.log.Enabled(context.Background(), level)
-	if b.cfg.OnDelivery == nil && !logged {
+	if b.cfg.OnDelivery == nil {
 		return
 	}
 	md, ok := events.MetadataFrom(msg.Context())
@@ -67,21 +55,5 @@ func (s *Subscription) observe(msg *message.Message, outcome Outcome, err error,
 	if outcome == Handled {
 		md.Attempt++
 	}
-	if b.cfg.OnDelivery != nil {
-		b.cfg.OnDelivery(Delivery{Subscription: s.name, Metadata: md, Outcome: outcome, Err: err, Delay: delay})
-	}
-	if logged {
-		attrs := []slog.Attr{
-			slog.String("outcome", outcome.String()),
-			slog.String("subscription", s.fullName),
-			slog.String("event_type", md.Type),
-			slog.String("event_id", md.ID),
-			slog.Int("attempt", md.Attempt),
-			slog.Any("error", err),
-		}
-		if delay > 0 {
-			attrs = append(attrs, slog.Duration("delay", delay))
-		}
-		b.log.LogAttrs(msg.Context(), level, "delivery", attrs...)
-	}
+	b.cfg.OnDelivery(Delivery{Subscription: s.name, Metadata: md, Outcome: outcome, Err: err, Delay: delay})
 }

@@ -5,6 +5,9 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/ratelimiter"
 )
 
 // settings are what options set.
@@ -16,6 +19,13 @@ type settings struct {
 	ephemeral     bool
 	noDedup       bool
 	pauseOnPoison bool
+	breaker       circuitbreaker.CircuitBreaker[any]
+	breakers      int  // how many were given
+	observed      bool // the breaker, by clients of the handler
+	limiter       ratelimiter.RateLimiter[any]
+	limited       bool // a limiter was given
+	policies      []failsafe.Policy[any]
+	fallbacks     []fallbackOption
 	middleware    []message.HandlerMiddleware
 }
 
@@ -49,6 +59,8 @@ func Timeout(d time.Duration) SubscribeOption {
 // different keys are handled concurrently. An event that fails waits in place
 // for its retries, and those of its key wait behind it, at most for as long as
 // the transport allows (15 minutes); then it is poisoned and the next one follows.
+// One of an unknown type keeps its place for a day. Events without an id can't be told
+// apart when they go back, and may then change places.
 func Ordered() SubscribeOption {
 	return subscribeOption(func(s *settings) { s.ordered = true })
 }
@@ -73,6 +85,42 @@ func PauseOnPoison() SubscribeOption {
 	return subscribeOption(func(s *settings) { s.pauseOnPoison = true })
 }
 
+// CircuitBreaker pauses the subscription while its dependency is down, as the outcomes of
+// the handler say: while the circuit is open, nothing is handled, settled, counted or
+// poisoned. When the breaker's delay is over, it lets single events try, as many as the
+// breaker permits. One that fails then is put off without being counted, so an outage uses
+// up no retries; only an event that has been put off for a day is poisoned. See
+// [middleware.CircuitBreaker]. The breaker can be shared by subscriptions.
+//
+// Its threshold should be higher than the attempts of one event: else an event that fails
+// by its own fault opens the circuit, and where nothing else comes that would close it, as
+// in an ordered subscription with one key, it is in the way for a day.
+func CircuitBreaker(cb circuitbreaker.CircuitBreaker[any]) SubscribeOption {
+	return subscribeOption(func(s *settings) { s.breaker, s.observed, s.breakers = cb, false, s.breakers+1 })
+}
+
+// ObserveCircuitBreaker is [CircuitBreaker] for a breaker that is fed by the clients which
+// the handler uses, such as an HTTP client with failsafehttp: what the handler returns is
+// not recorded, and an event whose client had no permit is not counted as tried.
+func ObserveCircuitBreaker(cb circuitbreaker.CircuitBreaker[any]) SubscribeOption {
+	return subscribeOption(func(s *settings) { s.breaker, s.observed, s.breakers = cb, true, s.breakers+1 })
+}
+
+// RateLimit makes events wait for a permit of the limiter before each attempt. Waiting
+// counts for nothing. The limiter can be shared by subscriptions, and with clients.
+func RateLimit(limiter ratelimiter.RateLimiter[any]) SubscribeOption {
+	return subscribeOption(func(s *settings) {
+		s.limiter = limiter
+		s.limited = true
+	})
+}
+
+// Policies puts policies of failsafe-go around each attempt, the first one outermost: see
+// [middleware.Policies]. They can be shared by subscriptions, and with clients.
+func Policies(policies ...failsafe.Policy[any]) SubscribeOption {
+	return subscribeOption(func(s *settings) { s.policies = append(s.policies, policies...) })
+}
+
 // Use adds middleware around the handler of the subscription, inside the bus's
 // own, the first one outermost. It sees each attempt.
 func Use(m ...message.HandlerMiddleware) SubscribeOption {
@@ -94,6 +142,7 @@ func (s settings) validate(name string) (faults []error) {
 	if err := s.retry.validate(of); err != nil {
 		faults = append(faults, err)
 	}
+	faults = append(faults, s.validateResilience(of)...)
 	for i, m := range s.middleware {
 		if m == nil {
 			fault("middleware %d is nil", i)

@@ -18,7 +18,8 @@ var _ watermill.LoggerAdapter = routerLog{}
 
 func (l routerLog) Error(msg string, err error, fields watermill.LogFields) {
 	level := slog.LevelError
-	if errors.Is(err, middleware.ErrInterrupted) || msg == "All handlers stopped, closing router" {
+	// What a handler returned is logged where it was returned.
+	if errors.Is(err, middleware.ErrInterrupted) || msg == "Handler returned error" || msg == "All handlers stopped, closing router" {
 		level = slog.LevelDebug
 	}
 	l.write(level, msg, fields, slog.Any("error", err))

@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -54,7 +55,8 @@ func (s *Subscription) stack(runCtx context.Context, stopping <-chan struct{}) [
 	if s.settings.ordered {
 		stack = append(stack, inLane(stopping)) // outermost: whatever happens, a turn ends
 	}
-	stack = append(stack, s.lastResort(stopping), enter(runCtx), s.gate.Middleware(stopping), middleware.Correlation(s.fullName),
+	stack = append(stack, s.lastResort(stopping), enter(runCtx), s.gate.Middleware(stopping),
+		middleware.Logging(middleware.LoggingConfig{Subscription: s.fullName, Logger: b.log}), middleware.Correlation(s.fullName),
 		s.poison(stopping), refuseMalformed, s.redelivery(stopping))
 	if b.cfg.Dedup != nil && !s.settings.noDedup {
 		stack = append(stack, middleware.Dedup(middleware.DedupConfig{
@@ -64,16 +66,33 @@ func (s *Subscription) stack(runCtx context.Context, stopping <-chan struct{}) [
 			OnStoreError: func(err error) { s.bus.log.Error("deduplication store failed", s.trouble(err)) },
 		}))
 	}
-	stack = append(stack, s.noteHandled, middleware.Retry(middleware.RetryConfig{
+	stack = append(stack, s.noteHandled)
+	if len(s.settings.fallbacks) > 0 {
+		stack = append(stack, s.fallback())
+	}
+	stack = append(stack, middleware.Retry(middleware.RetryConfig{
 		Attempts: s.settings.retry.Attempts,
 		MinDelay: s.settings.retry.MinDelay,
 		MaxDelay: s.settings.retry.MaxDelay,
 		OnRetry:  func(msg *message.Message, err error, _ int) { s.observe(msg, Retried, err, 0) },
 	}))
+	breaker := s.circuitBreaker(stopping)
+	if breaker != nil {
+		stack = append(stack, breaker.Wait)
+	}
 	if s.settings.inFlight() > s.settings.concurrency {
 		stack = append(stack, middleware.Bulkhead(bulkhead.New[any](uint(s.settings.concurrency))))
 	}
+	if s.settings.limiter != nil {
+		stack = append(stack, middleware.RateLimit(s.settings.limiter, stopping))
+	}
 	stack = append(stack, s.begin(stopping))
+	if breaker != nil { // inside of all that waits
+		stack = append(stack, breaker.Guard)
+	}
+	if len(s.settings.policies) > 0 {
+		stack = append(stack, middleware.Policies(s.settings.policies...))
+	}
 	if s.settings.timeout > 0 {
 		stack = append(stack, middleware.Timeout(s.settings.timeout))
 	}
@@ -122,6 +141,7 @@ func (s *Subscription) lastResort(stopping <-chan struct{}) message.HandlerMiddl
 		h = middleware.Recover(h)
 		return func(msg *message.Message) ([]*message.Message, error) {
 			base := msg.Context()
+			start := time.Now()
 			for {
 				out, err := h(msg)
 				if err == nil || errors.Is(err, middleware.ErrInterrupted) {
@@ -135,7 +155,7 @@ func (s *Subscription) lastResort(stopping <-chan struct{}) message.HandlerMiddl
 					timer.Stop()
 					return nil, err
 				}
-				if !s.settings.ordered { // else those behind it would overtake it
+				if !s.settings.ordered || time.Since(start) > inPlaceLimit { // in an ordered one it keeps its lane
 					return nil, err
 				}
 				msg.SetContext(base)
@@ -202,15 +222,17 @@ func (s *Subscription) pauseInstead(stopping <-chan struct{}) message.HandlerMid
 				case err == nil || errors.Is(err, middleware.ErrInterrupted):
 					return out, err
 				case middleware.VerdictOf(err).Kind == middleware.KindDiscard:
+					middleware.LogOutcome(msg, slog.LevelInfo, "discarded", err)
 					s.observe(msg, Discarded, err, 0)
 					return nil, nil
 				}
 				s.bus.log.Error("the subscription is paused: an event can't be handled", s.trouble(err))
 				s.pause("event " + msg.UUID + " can't be handled: " + err.Error())
-				if err := s.gate.Wait(msg.Context(), stopping); err != nil {
+				err = s.gate.Wait(msg.Context(), stopping)
+				transports.StripHeaders(msg.Metadata) // it starts afresh, also when it goes back before
+				if err != nil {
 					return nil, err
 				}
-				transports.StripHeaders(msg.Metadata) // it starts afresh
 				if md, ok := events.MetadataFrom(msg.Context()); ok {
 					md.Attempt = 1
 					msg.SetContext(events.WithMetadata(msg.Context(), &md))

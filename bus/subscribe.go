@@ -139,6 +139,11 @@ func (s *Subscription) handle(ctx context.Context, data []byte) error {
 	if !ok {
 		return middleware.Defer(unknownTypeDelay, &UnknownTypeError{EventType: md.Type, Subscription: s.fullName})
 	}
+	return s.route(ctx, md, r, data)
+}
+
+// route calls r with the codec for the event's content type.
+func (s *Subscription) route(ctx context.Context, md events.Metadata, r route, data []byte) error {
 	for _, codec := range s.bus.cfg.Codecs {
 		if codec.Accepts(md.DataContentType) {
 			return r(ctx, codec, md.DataContentType, data)

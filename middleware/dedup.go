@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -117,6 +118,7 @@ func Dedup(cfg DedupConfig) message.HandlerMiddleware {
 			case err != nil:
 				return nil, err
 			case claim.State == AlreadyDone:
+				logStep(msg, slog.LevelDebug, "deduplicated", nil, 0, true)
 				if cfg.OnDuplicate != nil {
 					cfg.OnDuplicate(msg)
 				}
@@ -165,9 +167,9 @@ func (c DedupConfig) claim(msg *message.Message, key DedupKey) (Claim, error) {
 // handled while the shutdown began is marked all the same.
 func (c DedupConfig) settle(msg *message.Message, key DedupKey, token uint64, handled bool) {
 	ctx := context.WithoutCancel(msg.Context())
-	if c.Store.Lease() > 0 {
+	if c.Store.Lease() > 0 { // it is at the other end of a network
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, markTimeout)
+		ctx, cancel = finishing(msg.Context(), markTimeout)
 		defer cancel()
 	}
 	var err error

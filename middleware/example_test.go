@@ -4,11 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/failsafe-go/failsafe-go/bulkhead"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/ratelimiter"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
+	"github.com/failsafe-go/failsafe-go/timeout"
 
 	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/middleware"
@@ -75,6 +81,10 @@ func Example() {
 	check(err)
 	var gate middleware.Gate
 	stopping, done := make(chan struct{}), make(chan struct{})
+	circuit := middleware.NewCircuitBreaker(middleware.CircuitBreakerConfig{
+		Breaker: circuitbreaker.NewBuilder[any]().WithFailureThreshold(10).Build(),
+		Gate:    &gate, Stopping: stopping,
+	})
 
 	serve(transport, 2, done, func(msg *message.Message) error {
 		md, _ := events.MetadataFrom(msg.Context())
@@ -91,7 +101,9 @@ func Example() {
 		return nil
 	},
 		middleware.Recover,
+		middleware.HoldLimit(15*time.Minute),
 		gate.Middleware(stopping),
+		middleware.Logging(middleware.LoggingConfig{Subscription: orders, Logger: slog.Default()}),
 		middleware.Correlation(orders),
 		middleware.Poison(middleware.PoisonConfig{
 			Subscription: orders, Queue: transport, Gate: &gate, Stopping: stopping,
@@ -101,8 +113,13 @@ func Example() {
 			Subscription: orders, Requeuer: transport, Delays: []time.Duration{100 * time.Millisecond}, Stopping: stopping,
 		}),
 		middleware.Dedup(middleware.DedupConfig{Subscription: orders, Store: store}),
+		middleware.Fallback(middleware.FallbackConfig{Handler: func(_ *message.Message, err error) error { return err }}),
 		middleware.Retry(middleware.RetryConfig{Attempts: 2, MinDelay: time.Millisecond}),
+		circuit.Wait,
 		middleware.Bulkhead(bulkhead.New[any](10)),
+		middleware.RateLimit(ratelimiter.NewBursty[any](1000, time.Second), stopping),
+		circuit.Guard,
+		middleware.Policies(timeout.New[any](time.Hour)),
 		middleware.Timeout(time.Minute),
 		middleware.Recover, //nolint:gocritic // the inner one makes errors of panics, the outer one is the last resort
 	)
@@ -268,4 +285,119 @@ func ExampleTimeout() {
 		return nil
 	}, middleware.Timeout(10*time.Millisecond))
 	// Output: handler timed out after 10ms
+}
+
+func ExampleHoldLimit() {
+	var gate middleware.Gate
+	release := gate.Hold("the warehouse is being counted")
+	done := make(chan struct{})
+	returns := func(h message.HandlerFunc) message.HandlerFunc {
+		return func(msg *message.Message) ([]*message.Message, error) {
+			out, err := h(msg)
+			if err != nil {
+				fmt.Println(err)
+				release()
+			}
+			return out, err
+		}
+	}
+	serve(newTransport(), 1, done, func(msg *message.Message) error {
+		fmt.Println("handled when it came again:", msg.UUID)
+		close(done)
+		return nil
+	}, returns, middleware.HoldLimit(10*time.Millisecond), gate.Middleware(nil))
+	// Output:
+	// delivery interrupted: held for too long
+	// handled when it came again: order-1
+}
+
+func ExampleLogging() {
+	transport := newTransport()
+	done := make(chan struct{})
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey || a.Key == "duration" { // which differ each time
+			return slog.Attr{}
+		}
+		return a
+	}}))
+	serve(transport, 1, done, func(*message.Message) error {
+		return errors.New("unknown product")
+	}, middleware.Logging(middleware.LoggingConfig{Subscription: orders, Logger: logger}),
+		middleware.Poison(middleware.PoisonConfig{
+			Subscription: orders, Queue: transport,
+			OnPoison: func(*message.Message, error) { close(done) },
+		}))
+	// Output: level=ERROR msg=delivery outcome=poisoned subscription=shop.orders event_type=order.created event_id=order-1 attempt=1 error="unknown product"
+}
+
+// While the warehouse is down, its subscription is paused.
+func ExampleCircuitBreaker() {
+	transport := newTransport()
+	done := make(chan struct{})
+	var gate middleware.Gate
+	circuit := middleware.NewCircuitBreaker(middleware.CircuitBreakerConfig{
+		Breaker: circuitbreaker.NewBuilder[any]().WithDelay(10 * time.Millisecond).Build(), // opens at the first failure
+		Gate:    &gate,
+		OnChange: func(state circuitbreaker.State) {
+			fmt.Println("circuit is", state, gate.Reasons())
+			if state == circuitbreaker.ClosedState {
+				close(done)
+			}
+		},
+	})
+	calls := 0
+	serve(transport, 1, done, func(msg *message.Message) error {
+		if calls++; calls == 1 {
+			return errors.New("warehouse is down")
+		}
+		fmt.Println("handled:", msg.UUID)
+		return nil
+	}, gate.Middleware(nil), middleware.Retry(middleware.RetryConfig{}), circuit.Middleware)
+	// Output:
+	// circuit is open [circuit is open]
+	// circuit is half-open [circuit is open]
+	// handled: order-1
+	// circuit is closed []
+}
+
+func ExampleRateLimit() {
+	limiter := ratelimiter.NewSmoothWithMaxRate[any](20 * time.Millisecond) // one in 20 ms; can be shared
+	stopping, done := make(chan struct{}), make(chan struct{})
+	start := time.Now()
+	n := 0
+	serve(newTransport(), 3, done, func(*message.Message) error {
+		if n++; n == 3 {
+			fmt.Println("the third one has waited:", time.Since(start) >= 30*time.Millisecond)
+			close(done)
+		}
+		return nil
+	}, middleware.RateLimit(limiter, stopping))
+	// Output: the third one has waited: true
+}
+
+func ExampleFallback() {
+	done := make(chan struct{})
+	serve(newTransport(), 1, done, func(*message.Message) error {
+		return errors.New("mail server is down")
+	}, middleware.Fallback(middleware.FallbackConfig{Handler: func(msg *message.Message, err error) error {
+		fmt.Println(msg.UUID, "is printed, since the", err)
+		close(done)
+		return nil
+	}}), middleware.Retry(middleware.RetryConfig{Attempts: 2, MinDelay: time.Millisecond}))
+	// Output: order-1 is printed, since the mail server is down
+}
+
+// Any policy of failsafe-go, here its retry.
+func ExamplePolicies() {
+	done := make(chan struct{})
+	calls := 0
+	serve(newTransport(), 1, done, func(*message.Message) error {
+		if calls++; calls < 3 {
+			return errors.New("connection reset")
+		}
+		fmt.Println("handled at call", calls)
+		close(done)
+		return nil
+	}, middleware.Policies(retrypolicy.NewBuilder[any]().WithMaxRetries(5).Build()))
+	// Output: handled at call 3
 }

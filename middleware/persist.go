@@ -20,14 +20,15 @@ const (
 // persist writes a message to where it is to wait, a poison queue or a delay,
 // until that succeeds: the message may only be acknowledged afterwards. Between
 // tries it backs off. It gives up with an interruption when stopping is closed,
-// when the delivery's context ends, or when the subscription is gone.
+// when the delivery's context or its [HoldLimit] ends, or when the subscription is
+// gone.
 //
 // The writes' own context is not that of the delivery: a write under way when
-// the shutdown begins is finished.
+// the shutdown begins is finished, unless it hangs.
 func persist(msg *message.Message, stopping <-chan struct{}, onError func(error), write func(context.Context) error) error {
 	delay := persistMinDelay
 	for {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(msg.Context()), persistTimeout)
+		ctx, cancel := finishing(msg.Context(), persistTimeout)
 		err := write(ctx)
 		cancel()
 		if err == nil {
@@ -44,19 +45,5 @@ func persist(msg *message.Message, stopping <-chan struct{}, onError func(error)
 			return interruption(err)
 		}
 		delay = min(2*delay, persistMaxDelay)
-	}
-}
-
-// pause waits for d and reports false when the delivery was interrupted before.
-func pause(msg *message.Message, d time.Duration, stopping <-chan struct{}) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-stopping:
-		return false
-	case <-msg.Context().Done():
-		return false
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -75,11 +76,13 @@ func Poison(cfg PoisonConfig) message.HandlerMiddleware {
 			case interrupted(msg, err):
 				return nil, interruption(err)
 			case verdict.Kind == KindDiscard:
+				logStep(msg, slog.LevelInfo, "discarded", err, 0, true)
 				if cfg.OnDiscard != nil {
 					cfg.OnDiscard(msg, err)
 				}
 				return nil, nil
 			case verdict.Kind == KindDefer: // there is no Redelivery further in
+				logStep(msg, slog.LevelInfo, "deferred", err, verdict.Delay, true)
 				pause(msg, verdict.Delay, cfg.Stopping)
 				return nil, interruption(err)
 			default:
@@ -110,10 +113,14 @@ func (c PoisonConfig) poison(msg *message.Message, cause error) error {
 	err := persist(msg, c.Stopping, onError, func(ctx context.Context) error {
 		return c.Queue.Poison(ctx, c.Subscription, p.Message)
 	})
-	if err == nil && c.OnPoison != nil {
+	if err != nil {
+		return err
+	}
+	logStep(msg, slog.LevelError, "poisoned", cause, 0, true)
+	if c.OnPoison != nil {
 		c.OnPoison(msg, cause)
 	}
-	return err
+	return nil
 }
 
 // describe makes the message to store: a copy, since the original may go back.

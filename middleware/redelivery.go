@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -28,9 +29,10 @@ type RedeliveryConfig struct {
 	// redeliveries. None: a failed message is not redelivered.
 	Delays []time.Duration
 
-	// InPlaceLimit bounds the waits in place of one delivery together, after
-	// which it counts as used up. 0 means no bound. Brokers take back what is
-	// not settled in time (RabbitMQ after 30 minutes by default).
+	// InPlaceLimit bounds the waits in place of one delivery together. After it, the
+	// redeliveries count as used up; what was deferred goes back and comes again. 0
+	// means no bound. Brokers take back what is not settled in time (RabbitMQ after
+	// 30 minutes by default).
 	InPlaceLimit time.Duration
 
 	// Stopping, when closed, interrupts waits: the message goes back.
@@ -76,7 +78,10 @@ func Redelivery(cfg RedeliveryConfig) message.HandlerMiddleware {
 				}
 				waited += delay
 				if cfg.InPlaceLimit > 0 && waited > cfg.InPlaceLimit {
-					return nil, usedUp(err)
+					if !counted { // it was never tried
+						return nil, interruption(err)
+					}
+					return nil, err
 				}
 				cfg.announce(msg, err, delay, counted)
 				if !pause(msg, delay, cfg.Stopping) {
@@ -143,6 +148,11 @@ func (c RedeliveryConfig) requeue(msg *message.Message, cause error, delay time.
 }
 
 func (c RedeliveryConfig) announce(msg *message.Message, err error, delay time.Duration, counted bool) {
+	level, outcome := slog.LevelInfo, "deferred"
+	if counted {
+		level, outcome = slog.LevelWarn, "redelivered"
+	}
+	logStep(msg, level, outcome, err, delay, c.Requeuer != nil)
 	if c.OnRedelivery != nil {
 		c.OnRedelivery(msg, err, delay, counted)
 	}

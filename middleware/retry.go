@@ -3,6 +3,7 @@ package middleware
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -100,9 +101,11 @@ func (c RetryConfig) retry(executor failsafe.Executor[any], h message.HandlerFun
 			}
 		}
 		first = false
-		if err != nil && c.OnRetry != nil && exec.Attempts() < c.Attempts &&
-			VerdictOf(err).Kind == KindRetry && !interrupted(msg, err) {
-			c.OnRetry(msg, err, transports.Attempts(msg))
+		if err != nil && exec.Attempts() < c.Attempts && VerdictOf(err).Kind == KindRetry && !interrupted(msg, err) {
+			logStep(msg, slog.LevelDebug, "retried", err, 0, false)
+			if c.OnRetry != nil {
+				c.OnRetry(msg, err, transports.Attempts(msg))
+			}
 		}
 		return err
 	})

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"hash/adler32"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	watermill "github.com/ThreeDotsLabs/watermill/message/router/middleware"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/ratelimiter"
 
 	"github.com/gotidings/tidings/middleware"
 	"github.com/gotidings/tidings/transports"
@@ -298,6 +301,87 @@ func TestWatermillTrapMessageOfAnEndedGoroutineIsNeverSettled(t *testing.T) {
 			}()
 			<-done
 			equal(t, "the message is unsettled", !nacked(msg), tt.fault)
+		})
+	}
+}
+
+// withDefaults makes Watermill's circuit breaker with the zero settings: it opens after
+// six failures, for a minute.
+func withDefaults[Settings any](build func(Settings) watermill.CircuitBreaker) watermill.CircuitBreaker {
+	var settings Settings
+	return build(settings)
+}
+
+// The dependency is down for a minute, which is no fault of the messages.
+func TestWatermillTrapCircuitBreakerPoisonsEverythingWhileOpen(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		fault bool
+		stack func(queue *publisher, h message.HandlerFunc) message.HandlerFunc
+	}{
+		"Watermill": {true, func(queue *publisher, h message.HandlerFunc) message.HandlerFunc {
+			return stack(h, queue.watermillPoison(), withDefaults(watermill.NewCircuitBreaker).Middleware)
+		}},
+		"ours": {false, func(queue *publisher, h message.HandlerFunc) message.HandlerFunc {
+			c := newCircuit(func(b circuitbreaker.Builder[any]) { b.WithFailureThreshold(6) })
+			return c.around(h, queue.poison())
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				queue := &publisher{}
+				start := time.Now()
+				handled := 0
+				h := tt.stack(queue, func(*message.Message) ([]*message.Message, error) {
+					if time.Since(start) < 30*time.Second {
+						return nil, errBoom
+					}
+					handled++
+					return nil, nil
+				})
+				for i := range 20 { // six of them open the circuit
+					_, err := h(numbered(t.Context(), i))
+					equal(t, "error", err, nil)
+				}
+				equal(t, "poisoned without a try", len(queue.published) == 20 && handled == 0, tt.fault)
+				equal(t, "handled in the end", handled == 14, !tt.fault)
+			})
+		})
+	}
+}
+
+func TestWatermillTrapThrottleIgnoresTheContext(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		throttle func() message.HandlerMiddleware
+		fault    bool
+	}{
+		"Watermill": {func() message.HandlerMiddleware { return watermill.NewThrottle(1, time.Hour).Middleware }, true},
+		"ours": {func() message.HandlerMiddleware {
+			limiter := ratelimiter.NewSmoothWithMaxRate[any](time.Hour)
+			limiter.TryAcquirePermit()
+			return middleware.RateLimit(limiter, nil)
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				var ended atomic.Bool
+				h := tt.throttle()(failing(0).handle)
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					_, _ = h(newMessage(ctx))
+					ended.Store(true)
+				}()
+				synctest.Wait()
+				cancel()
+				synctest.Wait()
+				equal(t, "waits on", !ended.Load(), tt.fault)
+				<-done
+			})
 		})
 	}
 }
