@@ -21,13 +21,14 @@ const (
 	// take messages away from the first or double them.
 	SharingUnknown Sharing = iota
 
-	// FanOut: each call gets every message, as with GoChannel or plain Redis Pub/Sub.
-	// Subscriptions of different names work, a second consumer of a name is refused.
+	// FanOut is for subscribers where each call gets every message, as with GoChannel or
+	// plain Redis Pub/Sub. Subscriptions of different names work, a second consumer of a
+	// name is refused.
 	FanOut
 
-	// Competing: the calls share the messages, as the consumers of a queue or of a
-	// consumer group do. Consumers of one name work, a second name for a topic is
-	// refused; Config.Subscriber gives each name a subscriber of its own.
+	// Competing is for subscribers where the calls share the messages, as the consumers of
+	// a queue or of a consumer group do. Consumers of one name work, a second name for a
+	// topic is refused; Config.Subscriber gives each name a subscriber of its own.
 	Competing
 )
 

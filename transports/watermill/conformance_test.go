@@ -3,6 +3,7 @@ package watermill
 import (
 	"context"
 	"flag"
+	"maps"
 	"sync"
 	"testing"
 
@@ -31,12 +32,8 @@ var lacks = map[transporttest.Feature]string{
 }
 
 func lacking(more map[transporttest.Feature]string) map[transporttest.Feature]string {
-	all := make(map[transporttest.Feature]string)
-	for _, m := range []map[transporttest.Feature]string{lacks, more} {
-		for feature, why := range m {
-			all[feature] = why
-		}
-	}
+	all := maps.Clone(lacks)
+	maps.Copy(all, more)
 	return all
 }
 

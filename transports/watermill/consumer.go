@@ -159,7 +159,7 @@ func (c *consumer) release() {
 			draining.Go(func() { drain(s.ch, closed, giveUp) })
 		}
 		var err error
-		if c.owned {
+		if c.owned && c.subscriber != nil { // there is none when it could not be made
 			// Its Close first: the end of the context makes some forget what was
 			// acknowledged just before, such as those that commit a batch.
 			err = recovered(c.subscriber.Close)

@@ -132,7 +132,6 @@ func (c *consumer) subscribe(ctx context.Context, s transports.Subscription) err
 			err = errors.New("Config.Subscriber returned none")
 		}
 		if err != nil {
-			c.owned = false // there is none to close
 			return err
 		}
 		c.subscriber = subscriber
