@@ -70,7 +70,7 @@ func (p *pubSub) Publish(string, ...*message.Message) error { p.published++; ret
 
 // uncomparable would make a comparison of interfaces panic.
 type uncomparable struct {
-	*fakePublisher
+	*pubSub
 	_ []string
 }
 
@@ -83,12 +83,9 @@ func TestOneObjectIsClosedOnce(t *testing.T) {
 	if got := both.closes(); got != 1 {
 		t.Errorf("it was closed %d times", got)
 	}
-	p := uncomparable{fakePublisher: &fakePublisher{}}
-	if err := newTransport(t, p, &fakeSubscriber{}, Config{}).Close(); err != nil {
+	unknowable := uncomparable{pubSub: &pubSub{fakeSubscriber: &fakeSubscriber{}}}
+	if err := newTransport(t, unknowable, unknowable, Config{}).Close(); err != nil {
 		t.Error(err)
-	}
-	if p.closed != 1 {
-		t.Errorf("the publisher was closed %d times", p.closed)
 	}
 }
 
@@ -189,6 +186,20 @@ func TestSubscribeThatFails(t *testing.T) {
 		t.Error("the other topic's subscription goes on")
 	}
 
+	asked := &fakeSubscriber{}
+	tr = newTransport(t, nil, asked, Config{})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errSample)
+	if _, err := tr.Subscribe(ctx, sub("s", "a")); !errors.Is(err, errSample) {
+		t.Errorf("with an ended context: %v; want its cause", err)
+	}
+	if err := tr.Close(); err != nil { // waits for what may have been left behind
+		t.Error(err)
+	}
+	if len(asked.topics()) > 0 {
+		t.Error("with an ended context the subscriber is asked all the same")
+	}
+
 	for _, c := range []struct {
 		make func() (message.Subscriber, error)
 		want string
@@ -250,6 +261,18 @@ func TestSubscribeEndsWithItsContextAndWithClose(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+func TestNothingIsAddedAfterClose(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, nil, &fakeSubscriber{}, Config{})
+	if err := tr.Close(); err != nil {
+		t.Error(err)
+	}
+	// As by a call of Subscribe that was under way.
+	if _, err := tr.add(t.Context(), sub("s", "a"), []string{"a"}); !errors.Is(err, transports.ErrClosed) {
+		t.Errorf("got %v; want ErrClosed: Close has waited for all consumers", err)
 	}
 }
 

@@ -9,10 +9,6 @@ import (
 )
 
 const (
-	// maxInFlight bounds the deliveries at a time, for who says "unlimited" by a huge
-	// concurrency.
-	maxInFlight = 1 << 16
-
 	// noticeTimeout is how long a subscriber may take to notice an acknowledgement before
 	// it can be ended. Not all of them show that they have.
 	noticeTimeout = time.Second

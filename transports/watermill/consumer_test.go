@@ -175,6 +175,8 @@ func TestVerdictThatIsNeverSeen(t *testing.T) {
 		next, _ := s.newMessage("2")
 		go func() { s.ch <- next }()
 		receive(t, ch, "2").Nack() // the slot is free at once
+		s.offer("3")
+		receive(t, ch, "3").Nack()
 		stop()
 		time.Sleep(noticeTimeout)
 		synctest.Wait()
@@ -256,22 +258,37 @@ func TestMessageContextIsTheConsumersOwn(t *testing.T) {
 	})
 }
 
-func TestAcknowledgementBeforeCloseCounts(t *testing.T) {
+func TestMessageOnOfferIsNackedWhenIntakeEnds(t *testing.T) {
 	t.Parallel()
-	for range 20 { // settle sees either first
-		synctest.Test(t, func(t *testing.T) {
-			f := &fakeSubscriber{}
-			tr := newTransport(t, nil, f, Config{})
-			ch := subscribe(t.Context(), t, tr, sub("s", "a"))
-			in := f.on(t, "a").offer("1")
-			receive(t, ch, "1").Ack()
-			if err := tr.Close(); err != nil {
-				t.Error(err)
-			}
-			if !ended(in.Acked()) {
-				t.Fatal("it was nacked")
-			}
-		})
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeSubscriber{}
+		tr := newTransport(t, nil, f, Config{})
+		ctx, stop := context.WithCancel(t.Context())
+		subscribe(ctx, t, tr, sub("s", "a"))
+		in, cancel := f.on(t, "a").newMessage("1")
+		defer cancel()
+		f.on(t, "a").ch <- in
+		synctest.Wait()
+		stop()
+		synctest.Wait()
+		if !ended(in.Nacked()) {
+			t.Error("it is not nacked")
+		}
+	})
+}
+
+func TestAcknowledgementAtTheVeryEndCounts(t *testing.T) {
+	t.Parallel()
+	delivery, end := context.WithCancel(t.Context())
+	end()
+	c := &consumer{delivery: delivery}
+	for range 100 { // the verdict and the end are seen at once, in either order
+		acked, nacked, neither := message.NewMessage("1", nil), message.NewMessage("2", nil), message.NewMessage("3", nil)
+		acked.Ack()
+		nacked.Nack()
+		if !c.verdict(acked) || c.verdict(nacked) || c.verdict(neither) {
+			t.Fatal("a verdict is passed on as another")
+		}
 	}
 }
 
@@ -288,7 +305,11 @@ func TestOffersOfAnEndingSubscriberAreNacked(t *testing.T) {
 		synctest.Wait()
 		msg, cancel := s.newMessage("1")
 		defer cancel()
+		start := time.Now()
 		s.ch <- msg
+		if waited := time.Since(start); waited != headStart {
+			t.Errorf("it was taken after %s; want the subscriber to have %s to take it back", waited, headStart)
+		}
 		synctest.Wait()
 		if !ended(msg.Nacked()) {
 			t.Error("it is not nacked")

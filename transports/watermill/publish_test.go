@@ -50,6 +50,9 @@ func TestOneCallForAllMessages(t *testing.T) {
 			t.Errorf("failure %d: %+v; want %v", i, got, want)
 		}
 	}
+	if err := tr.Publish("a", message.NewMessage("0", []byte("abcd"))); !errors.Is(err, transports.ErrTooLarge) || f.batches != 1 {
+		t.Errorf("nothing but a message that is too large: %v, after %d calls", err, f.batches)
+	}
 	if err := tr.Publish("a", message.NewMessage("0", nil)); err != errSample { //nolint:errorlint // itself, not wrapped
 		t.Errorf("a message on its own: %v; want the publisher's error", err)
 	}
@@ -146,6 +149,25 @@ func TestPublisherThatHangsCollectsNoGoroutinesWithoutEnd(t *testing.T) {
 		synctest.Wait()
 		if err := tr.Publish("a", message.NewMessage("1", nil)); err != nil {
 			t.Errorf("when they have ended: %v", err)
+		}
+	})
+}
+
+func TestPublishThatWaitsForItsTurnEndsWithClose(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTransport(t, &fakePublisher{}, nil, Config{})
+		for range maxPublishing {
+			tr.publishing <- struct{}{}
+		}
+		done := make(chan error, 1)
+		go func() { done <- tr.Publish("a", message.NewMessage("1", nil)) }()
+		synctest.Wait()
+		if err := tr.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; !errors.Is(err, transports.ErrClosed) {
+			t.Errorf("got %v; want ErrClosed", err)
 		}
 	})
 }

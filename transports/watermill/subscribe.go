@@ -62,7 +62,7 @@ func (t *Transport) add(ctx context.Context, s transports.Subscription, topics [
 		transport: t, name: s.Name, ephemeral: s.Ephemeral, topics: topics,
 		subscriber: t.subscriber, owned: t.cfg.Subscriber != nil,
 		out:   make(chan *message.Message),
-		slots: make(chan struct{}, min(s.Concurrency, maxInFlight)),
+		slots: make(chan struct{}, s.Concurrency), // takes no room, however many
 	}
 	t.live = append(t.live, c)
 	t.consumers.Add(1)
@@ -92,9 +92,12 @@ func (t *Transport) remove(c *consumer) {
 
 // fault keeps an error for Close to return.
 func (t *Transport) fault(err error) {
+	if err == nil {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err != nil && len(t.faults) < maxFaults {
+	if len(t.faults) < maxFaults {
 		t.faults = append(t.faults, err)
 	}
 }
@@ -108,9 +111,6 @@ func (c *consumer) start(s transports.Subscription) error {
 	unhook := context.AfterFunc(c.intake, endSources)
 	err := recovered(func() error { return c.subscribe(sources, s) })
 	unhook()
-	if err == nil && c.intake.Err() != nil {
-		err = context.Cause(c.intake)
-	}
 	if err != nil {
 		// Nobody has the channel yet.
 		c.release()

@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/gotidings/tidings/transports"
 )
@@ -93,19 +96,37 @@ func TestSharingOfASubscriber(t *testing.T) {
 
 func TestNameOfAnEphemeralSubscriptionIsNotShared(t *testing.T) {
 	t.Parallel()
-	tr := newTransport(t, nil, &fakeSubscriber{}, Config{Sharing: FanOut, Ephemeral: true})
+	durable, ephemeral := sub("s", "a"), sub("s", "a")
+	ephemeral.Ephemeral = true
+	for _, c := range []struct{ first, second transports.Subscription }{{ephemeral, ephemeral}, {ephemeral, durable}, {durable, ephemeral}} {
+		tr := newTransport(t, nil, &fakeSubscriber{}, Config{Sharing: Competing, Ephemeral: true})
+		subscribe(t.Context(), t, tr, c.first)
+		if _, err := tr.Subscribe(t.Context(), c.second); err == nil || !strings.Contains(err.Error(), "not shared") {
+			t.Errorf("%+v beside %+v: %v", c.second, c.first, err)
+		}
+	}
+}
+
+// Who sees that the channel is closed can subscribe again.
+func TestNameIsFreeWhenTheChannelIsClosed(t *testing.T) {
+	t.Parallel()
+	tr := newTransport(t, nil, nil, Config{
+		Subscriber: func(transports.Subscription) (message.Subscriber, error) { return &fakeSubscriber{}, nil },
+		Ephemeral:  true,
+	})
 	ephemeral := sub("s", "a")
 	ephemeral.Ephemeral = true
 	ctx, stop := context.WithCancel(t.Context())
 	ch := subscribe(ctx, t, tr, ephemeral)
-	for _, s := range []transports.Subscription{ephemeral, sub("s", "b")} {
-		if _, err := tr.Subscribe(t.Context(), s); err == nil || !strings.Contains(err.Error(), "not shared") {
-			t.Errorf("%+v: %v", s, err)
-		}
-	}
+	tr.mu.Lock() // which guards the names
 	stop()
-	for range ch {
+	select {
+	case <-ch:
+		t.Error("the channel is closed while the name is taken")
+	case <-time.After(50 * time.Millisecond):
 	}
+	tr.mu.Unlock()
+	<-ch
 	subscribe(t.Context(), t, tr, ephemeral)
 }
 

@@ -164,6 +164,5 @@ func (t *Transport) overdue(what string) error {
 
 // same reports whether the two are one object, as a GoChannel is.
 func same(p message.Publisher, s message.Subscriber) bool {
-	v := reflect.ValueOf(p)
-	return v.IsValid() && v.Comparable() && any(p) == any(s)
+	return reflect.ValueOf(p).Comparable() && any(p) == any(s)
 }
