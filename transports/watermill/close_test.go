@@ -186,20 +186,6 @@ func TestSubscribeThatFails(t *testing.T) {
 		t.Error("the other topic's subscription goes on")
 	}
 
-	asked := &fakeSubscriber{}
-	tr = newTransport(t, nil, asked, Config{})
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(errSample)
-	if _, err := tr.Subscribe(ctx, sub("s", "a")); !errors.Is(err, errSample) {
-		t.Errorf("with an ended context: %v; want its cause", err)
-	}
-	if err := tr.Close(); err != nil { // waits for what may have been left behind
-		t.Error(err)
-	}
-	if len(asked.topics()) > 0 {
-		t.Error("with an ended context the subscriber is asked all the same")
-	}
-
 	for _, c := range []struct {
 		make func() (message.Subscriber, error)
 		want string
@@ -213,6 +199,23 @@ func TestSubscribeThatFails(t *testing.T) {
 			t.Errorf("got %v; want %q", err, c.want)
 		}
 	}
+}
+
+func TestSubscribeWithAnEndedContextAsksNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeSubscriber{}
+		tr := newTransport(t, nil, f, Config{})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errSample)
+		if _, err := tr.Subscribe(ctx, sub("s", "a")); !errors.Is(err, errSample) {
+			t.Errorf("got %v; want its cause", err)
+		}
+		synctest.Wait()
+		if len(f.topics()) > 0 {
+			t.Error("the subscriber is asked all the same")
+		}
+	})
 }
 
 // A broker that is away may hold Watermill's Subscribe up.
