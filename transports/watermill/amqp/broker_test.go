@@ -232,6 +232,20 @@ func TestForeignHeadersAreRead(t *testing.T) {
 	}
 }
 
+func TestHeaderGoesBeforeProperty(t *testing.T) {
+	t.Parallel()
+	msg, err := marshaler{wmamqp.DefaultMarshaler{MessageUUIDHeaderKey: "id"}}.Unmarshal(amqp091.Delivery{
+		MessageId: "property", ContentType: "property", CorrelationId: "property",
+		Headers: amqp091.Table{"id": "header", "content-type": "header", "correlation_id": ""},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (message.Metadata{"content-type": "header", "correlation_id": ""}); msg.UUID != "header" || !maps.Equal(msg.Metadata, want) {
+		t.Errorf("got %q, %v", msg.UUID, msg.Metadata)
+	}
+}
+
 // Headers that do not fit into a frame would make the broker close the connection.
 func TestLargeMetadataIsRefused(t *testing.T) {
 	t.Parallel()

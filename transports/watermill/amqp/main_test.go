@@ -1,11 +1,13 @@
 package amqp
 
 import (
+	"io"
 	"maps"
 	"net"
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -177,6 +179,59 @@ func silent(t *testing.T) (address string) {
 		serving.Wait()
 	})
 	return l.Addr().String()
+}
+
+// lateProxy passes connections on to a broker, once it is open.
+type lateProxy struct {
+	address string
+	open    chan struct{} // to be closed
+	ended   chan struct{} // gets a token for each connection that has ended
+}
+
+func newLateProxy(t *testing.T, brokerURI string) *lateProxy {
+	t.Helper()
+	uri, err := amqp091.ParseURI(brokerURI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broker := net.JoinHostPort(uri.Host, strconv.Itoa(uri.Port))
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a listener of the test, closed at its end
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &lateProxy{address: l.Addr().String(), open: make(chan struct{}), ended: make(chan struct{}, 10)}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				<-p.open
+				defer func() {
+					_ = client.Close()
+					p.ended <- struct{}{}
+				}()
+				server, err := net.Dial("tcp", broker) //nolint:noctx // ends with the client
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				serving.Go(func() {
+					_, _ = io.Copy(client, server)
+					_ = client.Close()
+				})
+				_, _ = io.Copy(server, client)
+				_ = server.Close()
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		serving.Wait()
+	})
+	return p
 }
 
 func contains(t *testing.T, err error, wants ...string) {

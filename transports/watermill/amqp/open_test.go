@@ -90,6 +90,28 @@ func TestOpenIsBounded(t *testing.T) {
 	contains(t, err, "no broker has answered within 1ms")
 }
 
+// A broker that answers when Open has given up: what it then opens is closed again.
+func TestBrokerThatAnswersTooLate(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	p := newLateProxy(t, ns.uri)
+	u, err := url.Parse(ns.uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Host = p.address
+	_, err = Open(t.Context(), Config{AMQP: DurablePubSub(u.String()), ConnectTimeout: 50 * time.Millisecond})
+	contains(t, err, "no broker has answered within 50ms")
+	close(p.open)
+	for range 2 { // the publisher's connection, and the subscribers'
+		select {
+		case <-p.ended:
+		case <-time.After(patience):
+			t.Fatal("a connection that nobody has stays open")
+		}
+	}
+}
+
 func TestConfigReportsEveryFault(t *testing.T) {
 	t.Parallel()
 	_, err := Open(t.Context(), Config{MaxConsumers: -1, ConnectTimeout: -1})
@@ -112,6 +134,12 @@ func TestParse(t *testing.T) {
 		{
 			"watermill+amqps://u:p%40@host:1234/a%2Fb?consumers=3&connect_timeout=2s", "amqps://u:p%40@host:1234/a%2Fb?connection_timeout=2000",
 			func(c Config) bool { return c.MaxConsumers == 3 && c.ConnectTimeout == 2*time.Second },
+		},
+		{
+			"watermill+amqp://host?trim_prefix=shop.", "amqp://host?connection_timeout=10000",
+			func(c Config) bool {
+				return c.AMQP(transports.Subscription{Name: "shop.mail"}).Queue.GenerateName("a") == "a_mail"
+			},
 		},
 		{
 			"watermill+amqp://host?topology=queue&max_message_bytes=7", "amqp://host?connection_timeout=10000",
