@@ -32,6 +32,8 @@ type fakeSubscription struct {
 	topic string
 	ch    chan *message.Message
 	once  sync.Once
+
+	offers sync.WaitGroup // that may still send
 }
 
 func (f *fakeSubscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
@@ -97,7 +99,12 @@ func (f *fakeSubscriber) on(t *testing.T, topic string) *fakeSubscription {
 	return nil
 }
 
-func (s *fakeSubscription) end() { s.once.Do(func() { close(s.ch) }) }
+func (s *fakeSubscription) end() {
+	s.once.Do(func() {
+		s.offers.Wait()
+		close(s.ch)
+	})
+}
 
 // newMessage returns a message as a subscriber gives it, and what ends its context.
 func (s *fakeSubscription) newMessage(id string) (*message.Message, context.CancelFunc) {
@@ -109,11 +116,14 @@ func (s *fakeSubscription) newMessage(id string) (*message.Message, context.Canc
 // there. For use in a bubble.
 func (s *fakeSubscription) offer(id string) *message.Message {
 	msg, cancel := s.newMessage(id)
+	s.offers.Add(1)
 	go func() {
 		defer cancel()
 		select {
 		case s.ch <- msg:
+			s.offers.Done()
 		case <-s.ctx.Done():
+			s.offers.Done()
 			return
 		}
 		select {
