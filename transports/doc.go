@@ -23,6 +23,8 @@
 // # With Watermill
 //
 // [AsSubscriber] and [AsPublisher] put a transport under a plain Watermill router.
+// Package transports/watermill is the reverse: a transport of any Watermill publisher and
+// subscriber.
 //
 // # A transport of your own
 //

@@ -11,7 +11,7 @@ var groupTests = []test{
 	{"every subscription gets every message", nil, everySubscriptionGetsEveryMessage},
 	{"consumers of one subscription share its messages", []Feature{Groups}, consumersShare},
 	{"a free consumer gets what a busy one can't take", []Feature{Groups}, freeConsumerGetsTheNext},
-	{"subscribing again adds topics", []Feature{Durable}, subscribingAgainAddsTopics},
+	{"subscribing again adds topics", []Feature{AddedTopics, Durable}, subscribingAgainAddsTopics},
 	{"an ephemeral subscription sees what comes while it lives", []Feature{Ephemeral}, ephemeralSeesWhatComes},
 	{"an ephemeral subscription ends with its transport", []Feature{Ephemeral}, ephemeralEndsWithTransport},
 	{"an ephemeral subscription shares its name with nobody", []Feature{Ephemeral}, ephemeralIsNotShared},

@@ -70,6 +70,7 @@ const (
 	Patterns       Feature = "topic patterns"                        // * and # in Subscription.Topics
 	Groups         Feature = "competing consumers"                   // consumers of one name share its messages
 	Durable        Feature = "durable subscriptions"                 // messages wait while nobody consumes
+	AddedTopics    Feature = "added topics"                          // a durable subscription keeps the topics that it had
 	Ephemeral      Feature = "ephemeral subscriptions"
 	Order          Feature = "order"                  // one consumer of concurrency 1 sees the order of publishing
 	NackOrder      Feature = "order after nack"       // what is nacked or given back returns to its old place
@@ -83,7 +84,7 @@ const (
 
 // allFeatures is in the order of the report.
 var allFeatures = []Feature{
-	Durable, Groups, Ephemeral, Patterns, Order, NackOrder, Ordered, BackPressure, Reconnect,
+	Durable, AddedTopics, Groups, Ephemeral, Patterns, Order, NackOrder, Ordered, BackPressure, Reconnect,
 	BatchPublish, DelayedPublish, Requeue, PoisonQueue, Removal, Ping, Depth, DepthDetail,
 	BinaryMetadata, LargeMetadata, OddKeys,
 }
