@@ -28,3 +28,5 @@ provide() {
 }
 
 provide rabbitmq-server rabbitmq-server 5672 "${RABBITMQ_URL:-}"
+provide postgresql postgresql 5432 "${POSTGRES_URL:-}"
+provide mariadb-server mariadb 3306 "${MYSQL_URL:-}"

@@ -3,10 +3,13 @@ package faults_test
 import (
 	"io"
 	"net"
+	"strconv"
 	"testing"
 
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
+
+	"github.com/gotidings/tidings/internal/testserver"
 )
 
 // proxy stands between a client and a broker and cuts their connections.
@@ -16,7 +19,8 @@ type proxy struct{ *toxiproxy.Proxy }
 func startProxy(t *testing.T, upstream string) proxy {
 	t.Helper()
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	p := proxy{toxiproxy.NewProxy(server, t.Name(), "127.0.0.1:0", upstream)}
+	listen := net.JoinHostPort("127.0.0.1", strconv.Itoa(testserver.FreePort(t)))
+	p := proxy{toxiproxy.NewProxy(server, t.Name(), listen, upstream)}
 	p.restore(t)
 	t.Cleanup(p.cut)
 	return p

@@ -102,7 +102,7 @@ func findRabbitMQ(t *testing.T) (string, *tbRecorder) {
 //nolint:paralleltest // it sets the environment
 func TestFind(t *testing.T) {
 	// A port that was free a moment ago, with nobody behind it.
-	nowhere := fmt.Sprintf("amqp://user:secret@127.0.0.1:%d/", freePort(t))
+	nowhere := fmt.Sprintf("amqp://user:secret@127.0.0.1:%d/", FreePort(t))
 	there := "amqp://" + fakeServer(t, "", "\x01\x00\x00") + "/"
 
 	for _, require := range []string{"", "1"} {

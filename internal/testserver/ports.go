@@ -8,13 +8,13 @@ import (
 	"testing"
 )
 
-// freePort returns a port of 127.0.0.1 that nobody listens on.
+// FreePort returns a port of 127.0.0.1 that nobody listens on.
 //
 // It is below the range from which systems take the ports of outgoing connections:
 // while a server is down, a client that dials its port from there would, once in some
 // ten thousand times, be connected with itself, and hold the port that the server
 // wants back.
-func freePort(tb testing.TB) int {
+func FreePort(tb testing.TB) int {
 	tb.Helper()
 	const low, high = 10_000, 30_000
 	const tries = 1000

@@ -49,14 +49,14 @@ func StartRabbitMQ(tb testing.TB) *Broker {
 	if err != nil {
 		missing(tb, fmt.Sprintf("a private RabbitMQ server can't be started: %v", err), rabbitMQPackage)
 	}
-	b := &Broker{tb: tb, programs: programs, account: serviceAccount("rabbitmq"), port: freePort(tb)}
+	b := &Broker{tb: tb, programs: programs, account: serviceAccount("rabbitmq"), port: FreePort(tb)}
 	b.node = fmt.Sprintf("tidings-%d@localhost", b.port)
 	b.makeFolder()
 
 	// A port mapper of its own, in the foreground: the broker would otherwise start one
 	// that outlives the test.
-	epmdPort := strconv.Itoa(freePort(tb))
-	b.env = b.environment(epmdPort, strconv.Itoa(freePort(tb)))
+	epmdPort := strconv.Itoa(FreePort(tb))
+	b.env = b.environment(epmdPort, strconv.Itoa(FreePort(tb)))
 	mapper, err := startProcess(b.command(context.Background(), epmd, "-address", "127.0.0.1", "-port", epmdPort))
 	if err != nil {
 		tb.Fatalf("epmd: %v", err)

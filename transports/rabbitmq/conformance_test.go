@@ -48,7 +48,11 @@ func TestConformance(t *testing.T) {
 func newExchange(t *testing.T) string {
 	t.Helper()
 	name := "test-" + uuid.NewString()[:13]
-	t.Cleanup(func() { onBroker(t).exchangeDelete(name) })
+	t.Cleanup(func() {
+		if err := dialRaw(t).ExchangeDelete(name, false, false); err != nil {
+			t.Error(err)
+		}
+	})
 	return name
 }
 

@@ -276,7 +276,7 @@ func (p *pki) terminate(t *testing.T, broker string) (addr string) {
 }
 
 func pipe(near net.Conn, addr string) {
-	defer near.Close()
+	defer func() { _ = near.Close() }()
 	far, err := net.Dial("tcp", addr) //nolint:noctx // in a test's proxy
 	if err != nil {
 		return
