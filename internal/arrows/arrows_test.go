@@ -86,6 +86,11 @@ var importRules = []importRule{
 		why:  "tests run on it, so it is light",
 	},
 	{
+		in:   []string{"./transports/sql"},
+		only: append([]string{uuid, "./transports", "./internal/..."}, watermill...),
+		why:  "it takes the user's *sql.DB; programs choose drivers",
+	},
+	{
 		in: []string{"./middleware/..."},
 		only: []string{
 			"github.com/ThreeDotsLabs/watermill/...", "github.com/failsafe-go/failsafe-go/...",
