@@ -125,3 +125,6 @@ func withParameters(tb testing.TB, raw string, pairs ...string) string {
 }
 
 var _ transports.Transport = (*tsql.Transport)(nil)
+
+// servers are those with connections that can be cut.
+var servers = map[tsql.Dialect]*server{tsql.Postgres: postgresServer}
