@@ -38,7 +38,7 @@ func (c benchCase) work() string { return c.group + "/" + c.variant }
 
 // allCases returns every case, those of one work together.
 func allCases() []benchCase {
-	return slices.Concat(memoryCases())
+	return slices.Concat(memoryCases(), sqlCases())
 }
 
 // result is what was measured of a case, by round.

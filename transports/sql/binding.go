@@ -64,20 +64,28 @@ func (s *store) readBindings(ctx context.Context, q Tx, g *group, version int64)
 // scanWindow is how many ids a group with wildcards looks through for a claim.
 const scanWindow = 20_000
 
-// find is the query for the ids of the messages of g above first and up to last, in
-// order, and its parameters; last < 0 means up to the frontier. What became late after
-// the number late is left out: it was in a gap, and is taken from among the late ones.
-// The first row is the frontier, in the same snapshot.
+// Kinds of rows of a find.
+const (
+	foundFrontier = 0 // the frontier, in the same snapshot
+	foundMessage  = 1
+	foundElse     = 2 // a message that is left out: it is in a gap, or came out of one, and is taken from among the late ones
+)
+
+// find is the query for the messages of g with ids above first and up to last, the first
+// limit of them, and its parameters; last < 0 means up to the frontier. Left out is what
+// is in a gap, or became late after the number late. That is decided for the rows that
+// are found, and not while they are looked for: a planner that expects much to be left
+// out would rather sort the whole rest of the log than go through it in order.
 func (s *store) find(g *group, first, last, late int64, limit int) (query string, args []any) {
 	var b strings.Builder
-	b.WriteString("select 0 as kind, {frontier} as id union all select 1, u.id from (select t.id from (")
-	const punctual = ` and (select count(*) from {late} l where l.id = m.id and l.n > ?) = 0`
-	end := s.dialect.gapless()
-	var lateArgs []any
-	if end != "" { // there are late ones where there are gaps
-		end += punctual
-		lateArgs = []any{late}
+	b.WriteString("select 0 as kind, {frontier} as id union all select ")
+	if gapless := s.dialect.gapless(); gapless == "" {
+		b.WriteString("1")
+	} else {
+		b.WriteString("case when " + gapless + " and (select count(*) from {late} l where l.id = m.id and l.n > {param int}) = 0 then 1 else 2 end")
+		args = append(args, late)
 	}
+	b.WriteString(", m.id from (select t.id from (")
 	if g.wildcard() {
 		b.WriteString("select m.id from {messages} m where m.id > ? and m.id <= {frontier} and m.id <= ? and (")
 		if last < 0 {
@@ -96,8 +104,8 @@ func (s *store) find(g *group, first, last, late int64, limit int) (query string
 				args = append(args, bind.pattern, bind.since)
 			}
 		}
-		b.WriteString(")" + end + " order by m.id limit ?")
-		args = append(append(args, lateArgs...), limit)
+		b.WriteString(") order by m.id limit ?")
+		args = append(args, limit)
 	} else {
 		topicRange := s.dialect.topicRange()
 		if last < 0 {
@@ -109,15 +117,15 @@ func (s *store) find(g *group, first, last, late int64, limit int) (query string
 			if i > 0 {
 				b.WriteString(" union all ")
 			}
-			b.WriteString("select * from (" + topicRange + end + " order by m.topic, m.id limit ?) p" + string(rune('a'+i%26)))
+			b.WriteString("select * from (" + topicRange + " order by m.topic, m.id limit ?) p")
 			rangeArgs := s.dialect.topicArgs(bind.pattern, max(first, bind.since), last)
 			if last < 0 {
 				rangeArgs = rangeArgs[:len(rangeArgs)-1]
 			}
-			args = append(append(append(args, rangeArgs...), lateArgs...), limit)
+			args = append(append(args, rangeArgs...), limit)
 		}
 	}
-	b.WriteString(") t order by t.id limit ?) u order by 1, 2")
+	b.WriteString(") t order by t.id limit ?) m order by 2")
 	return b.String(), append(args, limit)
 }
 

@@ -169,13 +169,13 @@ func (s *store) findNext(ctx context.Context, q Tx, g *group, r *subscriptionRow
 	}
 	query, args := s.find(g, r.position, -1, r.latePosition, n)
 	c := &claim{first: r.position, last: r.position, bound: r.latePosition}
-	frontier, err := s.findInto(ctx, q, c, nil, query, args)
+	frontier, found, err := s.findInto(ctx, q, c, nil, query, args)
 	if err != nil {
 		return claimed{}, err
 	}
 	var result claimed
 	switch window := r.position + scanWindow; {
-	case c.left == n:
+	case found == n:
 		r.position, result.more = c.last, true
 	case g.wildcard() && window < frontier:
 		r.position, result.more = window, true
@@ -188,25 +188,27 @@ func (s *store) findNext(ctx context.Context, q Tx, g *group, r *subscriptionRow
 	return result, nil
 }
 
-// findInto adds to c what find finds, but what is settled already, and returns the frontier.
-func (s *store) findInto(ctx context.Context, q Tx, c *claim, settled map[int64]bool, query string, args []any) (frontier int64, err error) {
+// findInto adds to c what find finds, but what is settled already. It returns the
+// frontier, and how many messages were found, those left out included.
+func (s *store) findInto(ctx context.Context, q Tx, c *claim, settled map[int64]bool, query string, args []any) (frontier int64, found int, err error) {
 	err = s.query(ctx, q, func(rows *sql.Rows) error {
 		var kind int
 		var id int64
 		if err := rows.Scan(&kind, &id); err != nil {
 			return err
 		}
-		if kind == 0 {
+		if kind == foundFrontier {
 			frontier = id
 			return nil
 		}
+		found++
 		c.last = max(c.last, id)
-		if !settled[id] {
+		if kind == foundMessage && !settled[id] {
 			c.add(id, id)
 		}
 		return nil
 	}, query, args...)
-	return frontier, err
+	return frontier, found, err
 }
 
 // lateWindow is how many late messages a claim looks through.
@@ -292,7 +294,7 @@ func (s *store) findAgain(ctx context.Context, tx Tx, g *group, c *claim, settle
 	last := c.last
 	if !c.late {
 		query, args := s.find(g, c.first, last, c.bound, 1<<30)
-		_, err := s.findInto(ctx, tx, c, settled, query, args)
+		_, _, err := s.findInto(ctx, tx, c, settled, query, args)
 		c.last = last
 		return err
 	}

@@ -72,7 +72,8 @@ type dialect interface {
 	// among is a condition on m that its id is one of these, and its parameters.
 	among(ids []int64) (condition string, args []any)
 
-	// gapless ends a condition on m that leaves out what is in a gap.
+	// gapless is the condition that a message m is in no gap; "" where there are none,
+	// and then nothing is late.
 	gapless() string
 
 	// oneStatement reports whether insert writes a parcel with a single statement, so

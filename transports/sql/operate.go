@@ -195,7 +195,7 @@ func (s *store) countNew(ctx context.Context, q Tx, g *group, r subscriptionRow)
 	if !g.wildcard() {
 		for _, b := range g.bindings {
 			var count int
-			query := `select count(*) from (` + s.dialect.topicRange() + s.dialect.gapless() + `) t`
+			query := `select count(*) from (` + s.dialect.topicRange() + s.andGapless() + `) t`
 			if _, err := s.one(ctx, q, []any{&count}, query, s.dialect.topicArgs(b.pattern, max(r.position, b.since), math.MaxInt64)...); err != nil {
 				return 0, err
 			}
@@ -213,6 +213,13 @@ func (s *store) countNew(ctx context.Context, q Tx, g *group, r subscriptionRow)
 			n++
 		}
 		return nil
-	}, `select m.topic, m.id from {messages} m where m.id > ?`+s.dialect.gapless(), r.position)
+	}, `select m.topic, m.id from {messages} m where m.id > ?`+s.andGapless(), r.position)
 	return n, err
+}
+
+func (s *store) andGapless() string {
+	if condition := s.dialect.gapless(); condition != "" {
+		return " and " + condition
+	}
+	return ""
 }

@@ -172,8 +172,8 @@ select coalesce(pg_sequence_last_value(pg_get_serial_sequence(?, 'id')::regclass
 func (postgres) lockSubscription(ctx context.Context, s *store, tx Tx, id int64) (subscriptionRow, error) {
 	return s.scanSubscription(ctx, tx, `
 select version, position, late_position, (select coalesce(max(n), 0) from {late}), owner,
-	set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'off', true)
-from {subscriptions} where id = ? for no key update`, id, new(string), new(string), new(string))
+	set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)
+from {subscriptions} where id = ? for no key update`, id, new(string), new(string), new(string), new(string))
 }
 
 // writeFirst has nothing to do: a transaction that has read may still write.
@@ -199,10 +199,9 @@ func (postgres) among(ids []int64) (string, []any) {
 	return "m.id = any (string_to_array(?, ',')::bigint[])", []any{idList(ids)}
 }
 
-// gapless: gaps do not overlap, so the one that begins last before an id decides. An
-// aggregate or a LIMIT keeps the planner from making a join of it.
+// gapless: gaps do not overlap, so the one that begins last before an id decides.
 func (postgres) gapless() string {
-	return ` and coalesce((select g.last from {gaps} g where g.first <= m.id order by g.first desc limit 1), 0) < m.id`
+	return `coalesce((select g.last from {gaps} g where g.first <= m.id order by g.first desc limit 1), 0) < m.id`
 }
 
 func (postgres) oneStatement(p *parcel) bool { return len(p.delayed) == 0 }
@@ -256,7 +255,7 @@ func closeArray(b []byte) string { return "{" + strings.TrimPrefix(string(b), ",
 // advanceLimit is the most ids that one advance passes.
 const advanceLimit = 10_000
 
-// advance is one statement, and must be: the bound of a gap has to be a transaction id
+// advance has one statement that matters, and must have no other: the bound of a gap has to be a transaction id
 // that was taken after the snapshot in which the id was missing. Whoever will commit
 // that id took a transaction id before it took the number, so one below the bound, and
 // when no transaction below the bound is open any more, the id has come or never will.
@@ -272,7 +271,23 @@ const advanceLimit = 10_000
 func (postgres) advance(ctx context.Context, s *store, pass bool) (tail, error) {
 	var t tail
 	var turns, passed int
-	err := s.db.QueryRowContext(ctx, s.write(`
+	err := s.inTx(ctx, func(tx Tx) error {
+		// Settings take neither a transaction id nor a lock.
+		if _, err := s.one(ctx, tx, []any{new(string), new(string)}, `select set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true)`); err != nil {
+			return err
+		}
+		_, err := s.one(ctx, tx, []any{&turns, &t.frontier, &passed, &t.missing}, advanceStatement, pass, pass)
+		return err
+	})
+	t.busy = turns == 0
+	t.more = passed == advanceLimit
+	if pass {
+		t.missing = 0
+	}
+	return t, err
+}
+
+var advanceStatement = `
 with l as materialized (select frontier, turn from {log} for update skip locked),
 s as materialized (select l.frontier from l join {log} snapshot on snapshot.turn = l.turn),
 w as materialized (
@@ -286,7 +301,7 @@ og as materialized (
 	from {gaps} where exists (select 1 from s)),
 v as materialized (
 	select og.id as gap, og.first, og.last, og.bound, og.dead, m.id
-	from og cross join lateral (select id from {messages} where id between og.first and og.last order by id limit 1000000000) m),
+	from og cross join lateral (select id from {messages} where id between og.first and og.last) m),
 n as (insert into {late} (id) select id from v order by id),
 r as (
 	insert into {gaps} (first, last, bound)
@@ -299,12 +314,4 @@ d as (delete from {gaps} where id in (select gap from v union select id from og 
 u as (
 	update {log} set frontier = coalesce(e.last, {log}.frontier), turn = turn + 1 from e
 	where e.last is not null or exists (select 1 from v) or exists (select 1 from og where dead))
-select (select count(*) from s), coalesce(e.last, (select frontier from s), 0), e.n, coalesce(h.missing, 0) from e, h`),
-		pass, pass).Scan(&turns, &t.frontier, &passed, &t.missing)
-	t.busy = turns == 0
-	t.more = passed == advanceLimit
-	if pass {
-		t.missing = 0
-	}
-	return t, err
-}
+select (select count(*) from s), coalesce(e.last, (select frontier from s), 0), e.n, coalesce(h.missing, 0) from e, h`
