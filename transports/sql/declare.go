@@ -136,6 +136,9 @@ func (s *store) removeGroup(ctx context.Context, q Tx, id int64) error {
 // remove deletes a group by its name.
 func (s *store) remove(ctx context.Context, name string) error {
 	return s.inTx(ctx, func(tx Tx) error {
+		if err := s.dialect.writeFirst(ctx, s, tx); err != nil {
+			return err
+		}
 		var id int64
 		found, err := s.one(ctx, tx, []any{&id}, `select id from {subscriptions} where name = ? {lock}`, name)
 		if err != nil || !found {

@@ -58,6 +58,9 @@ func (s *store) expire(ctx context.Context) error {
 	for _, d := range groups {
 		removed := false
 		err := s.inTx(ctx, func(tx Tx) error {
+			if err := s.dialect.writeFirst(ctx, s, tx); err != nil {
+				return err
+			}
 			found, err := s.one(ctx, tx, []any{new(int64)}, `select id from {subscriptions} where id = ? and `+condition+` {lock}`, d.id, millis(expireAfter))
 			if removed = found; err != nil || !found {
 				return err
@@ -82,7 +85,7 @@ const pruneBatch = 1000
 func (s *store) pruneLate(ctx context.Context) error {
 	var floor int64
 	_, err := s.one(ctx, s.db, []any{&floor}, `
-select least((select coalesce(min(late_position), 9223372036854775807) from {subscriptions}),
+select {least}((select coalesce(min(late_position), 9223372036854775807) from {subscriptions}),
 	(select coalesce(min(case when late = 1 then first else bound end), 9223372036854775807) from {claims}),
 	(select coalesce(max(n), 0) - 1 from {late}))`)
 	if err != nil {
@@ -98,7 +101,7 @@ select least((select coalesce(min(late_position), 9223372036854775807) from {sub
 func (s *store) prune(ctx context.Context) (int, error) {
 	var floor, oldest int64
 	_, err := s.one(ctx, s.db, []any{&floor}, `
-select least({frontier},
+select {least}({frontier},
 	(select coalesce(min(position), 9223372036854775807) from {subscriptions}),
 	(select coalesce(min(case when late = 1 then 9223372036854775807 else first end), 9223372036854775807) from {claims}),
 	(select coalesce(min(first) - 1, 9223372036854775807) from {gaps}),

@@ -18,6 +18,7 @@ func (postgres) words() map[string]string {
 		"frontier":    "(select frontier from {log})",
 		"lock":        "for update",
 		"skip locked": "for update skip locked",
+		"least":       "least",
 		"param int":   "?::bigint", // in a SELECT, parameters have no type
 		"param text":  "?::text",
 		"param bytes": "?::bytea",
@@ -292,7 +293,7 @@ with l as materialized (select frontier, turn from {log} for update skip locked)
 s as materialized (select l.frontier from l join {log} snapshot on snapshot.turn = l.turn),
 w as materialized (
 	select id, id - coalesce(lag(id) over (order by id), (select frontier from s)) as step
-	from (select id from {messages} where id > (select frontier from s) order by id limit `+strconv.Itoa(advanceLimit)+`) m),
+	from (select id from {messages} where id > (select frontier from s) order by id limit ` + strconv.Itoa(advanceLimit) + `) m),
 h as materialized (select min(id) as id, min(id - step + 1) as missing from w where step > 1),
 e as materialized (select max(w.id) as last, count(*) as n from w, h where ? or h.id is null or w.id < h.id),
 g as (insert into {gaps} (first, last, bound) select id - step + 1, id - 1, pg_current_xact_id() from w where ? and step > 1),

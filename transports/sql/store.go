@@ -27,6 +27,7 @@ type store struct {
 	cfg     Config
 	write   func(query string) string // see dialect
 	log     *slog.Logger
+	writing chan struct{} // holds a token while this process writes, where one writes at a time; else nil
 }
 
 func newStore(ctx context.Context, db *sql.DB, cfg Config) (*store, error) {
@@ -40,12 +41,15 @@ func newStore(ctx context.Context, db *sql.DB, cfg Config) (*store, error) {
 		}
 	}
 	s := &store{db: db, cfg: cfg, dialect: dialectOf(cfg.Dialect), log: cfg.Logger}
+	if cfg.Dialect == SQLite {
+		s.writing = make(chan struct{}, 1)
+	}
 	s.write = cached(writer(s.dialect, cfg.Schema, cfg.Prefix))
 	return s, nil
 }
 
 func dialectOf(d Dialect) dialect {
-	return map[Dialect]dialect{Postgres: postgres{}}[d]
+	return map[Dialect]dialect{Postgres: postgres{}, SQLite: sqlite{}}[d]
 }
 
 // row is a message to be written.
@@ -60,6 +64,13 @@ const keyKey = "ce_partitionkey"
 
 // exec runs one statement, and returns how many rows it changed.
 func (s *store) exec(ctx context.Context, q Tx, query string, args ...any) (int, error) {
+	if q == Tx(s.db) {
+		done, err := s.beginWrite(ctx)
+		if err != nil {
+			return 0, err
+		}
+		defer done()
+	}
 	res, err := q.ExecContext(ctx, s.write(query), args...)
 	if err != nil {
 		return 0, err
@@ -124,7 +135,26 @@ func (s *store) inTx(ctx context.Context, fn func(Tx) error) error {
 	}
 }
 
+// beginWrite waits for the other writers of this process, where there is one writer at a
+// time: SQLite itself makes them wait for longer and longer times, and lets others go first.
+func (s *store) beginWrite(ctx context.Context) (done func(), err error) {
+	if s.writing == nil {
+		return func() {}, nil
+	}
+	select {
+	case s.writing <- struct{}{}:
+		return func() { <-s.writing }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
 func (s *store) tryTx(ctx context.Context, fn func(Tx) error) error {
+	done, err := s.beginWrite(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: s.dialect.isolation()})
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"net/url"
+	"path/filepath"
 	"testing"
 
 	"github.com/gotidings/tidings/transports"
@@ -35,6 +36,30 @@ func TestConformancePostgres(t *testing.T) {
 		Lacks:           map[transporttest.Feature]string{transporttest.BackPressure: unbounded},
 	})
 	results.CheckGuarantees(t, guarantees, "sql on PostgreSQL", *update)
+}
+
+func TestConformanceSQLite(t *testing.T) {
+	t.Parallel()
+	_, cfg := sqliteFile(t)
+	cfg.MaxMessageBytes = maxMessageBytes
+	path := filepath.Join(t.TempDir(), "test.db")
+	results := transporttest.Run(t, transporttest.Harness{
+		Open: func(t *testing.T) transports.Transport {
+			t.Helper()
+			tr, err := transports.Open(context.Background(), "sqlite:"+path+"?poll_interval=50ms&max_message_bytes=1048576")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return tr
+		},
+	}, transporttest.Features{
+		MaxMessageBytes: maxMessageBytes,
+		Lacks: map[transporttest.Feature]string{
+			transporttest.BackPressure: unbounded,
+			transporttest.Reconnect:    "the database is a file, so there is no connection to lose",
+		},
+	})
+	results.CheckGuarantees(t, guarantees, "sql on SQLite", *update)
 }
 
 // serverHarness reaches a server directly and, by URL, through a proxy that cuts.

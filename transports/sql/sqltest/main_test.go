@@ -7,12 +7,14 @@ import (
 	"encoding/hex"
 	"net/url"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib"
 	"go.uber.org/goleak"
+	_ "modernc.org/sqlite"
 
 	"github.com/gotidings/tidings/transports"
 	tsql "github.com/gotidings/tidings/transports/sql"
@@ -90,6 +92,26 @@ func postgres(tb testing.TB) (*sql.DB, tsql.Config) {
 		}
 	})
 	return db, tsql.Config{Dialect: tsql.Postgres, Schema: schema, PollInterval: 50 * time.Millisecond}
+}
+
+// sqliteFile returns a pool and a configuration on a file of the test's own.
+func sqliteFile(tb testing.TB) (*sql.DB, tsql.Config) {
+	tb.Helper()
+	db, err := sql.Open("sqlite", sqliteDSN(filepath.Join(tb.TempDir(), "test.db")))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return db, tsql.Config{Dialect: tsql.SQLite, PollInterval: 50 * time.Millisecond}
+}
+
+// sqliteDSN is what the documentation asks of a user's own DSN.
+func sqliteDSN(path string) string {
+	return "file:" + path + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_txlock=immediate"
 }
 
 // newTransport returns a transport that the test's end closes.

@@ -1,6 +1,7 @@
 package sqltest
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"slices"
@@ -179,12 +180,13 @@ func (b backend) table(name string) string {
 	if b.cfg.Schema != "" {
 		return `"` + b.cfg.Schema + `"."tidings_` + name + `"`
 	}
-	return b.cfg.Prefix + name
+	return cmp.Or(b.cfg.Prefix, "tidings_") + name
 }
 
 // backends are the databases that the schedules run on.
 var backends = map[string]func(tb testing.TB) backend{
 	"postgres": func(tb testing.TB) backend { tb.Helper(); db, cfg := postgres(tb); return backend{db, cfg} },
+	"sqlite":   func(tb testing.TB) backend { tb.Helper(); db, cfg := sqliteFile(tb); return backend{db, cfg} },
 }
 
 // A takes its transaction id first. G takes a later one, inserts, and stays open. A inserts
