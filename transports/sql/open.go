@@ -32,6 +32,7 @@ type opener struct {
 var openers = map[string]opener{
 	"postgres":   postgresOpener,
 	"postgresql": postgresOpener,
+	"mysql":      mysqlOpener,
 	"sqlite":     sqliteOpener,
 }
 

@@ -21,10 +21,13 @@ func (p *pace) count() { p.n++ }
 
 // ahead returns how many messages to have ready for a receiver beyond those in flight.
 func (p *pace) ahead(now time.Time) int {
-	const sample = 5 * time.Millisecond
+	const sample, memory = 5 * time.Millisecond, 200 * time.Millisecond
 	if d := now.Sub(p.since); d >= sample {
-		p.rate = (p.rate + float64(p.n)/d.Seconds()) / 2
-		p.since, p.n = now, 0
+		rate := float64(p.n) / d.Seconds()
+		if d < memory {
+			rate = (rate + p.rate) / 2
+		}
+		p.since, p.n, p.rate = now, 0, rate
 	}
 	return min(int(p.rate*aheadTime.Seconds()), maxAhead)
 }

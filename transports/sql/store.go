@@ -49,7 +49,7 @@ func newStore(ctx context.Context, db *sql.DB, cfg Config) (*store, error) {
 }
 
 func dialectOf(d Dialect) dialect {
-	return map[Dialect]dialect{Postgres: postgres{}, SQLite: sqlite{}}[d]
+	return map[Dialect]dialect{Postgres: postgres{}, MySQL: mysql{}, SQLite: sqlite{}}[d]
 }
 
 // row is a message to be written.

@@ -38,6 +38,24 @@ func TestConformancePostgres(t *testing.T) {
 	results.CheckGuarantees(t, guarantees, "sql on PostgreSQL", *update)
 }
 
+func TestConformanceMySQL(t *testing.T) {
+	t.Parallel()
+	db, cfg := mariadb(t)
+	cfg.MaxMessageBytes = maxMessageBytes
+	results := transporttest.Run(t, serverHarness(mysqlServer, cfg, func(t *testing.T) transports.Transport {
+		t.Helper()
+		tr, err := tsql.New(context.Background(), db, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tr
+	}), transporttest.Features{
+		MaxMessageBytes: maxMessageBytes,
+		Lacks:           map[transporttest.Feature]string{transporttest.BackPressure: unbounded},
+	})
+	results.CheckGuarantees(t, guarantees, "sql on MySQL and MariaDB", *update)
+}
+
 func TestConformanceSQLite(t *testing.T) {
 	t.Parallel()
 	_, cfg := sqliteFile(t)

@@ -5,13 +5,16 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	_ "github.com/go-sql-driver/mysql"
 	_ "github.com/jackc/pgx/v5/stdlib"
 	"go.uber.org/goleak"
 	_ "modernc.org/sqlite"
@@ -39,6 +42,11 @@ var postgresServer = &server{
 	command: "docker compose --profile sql up -d postgres; or apt-get install postgresql",
 }
 
+var mysqlServer = &server{
+	dialect: tsql.MySQL, env: "MYSQL_URL", local: "mysql://root@127.0.0.1:3306/test", driver: "mysql",
+	command: "docker compose --profile sql up -d mysql; or apt-get install mariadb-server",
+}
+
 func (s *server) url() string {
 	if u := os.Getenv(s.env); u != "" {
 		return u
@@ -46,10 +54,23 @@ func (s *server) url() string {
 	return s.local
 }
 
+// dsn is the URL as the driver wants it.
+func (s *server) dsn(tb testing.TB) string {
+	tb.Helper()
+	if s.dialect != tsql.MySQL {
+		return s.url()
+	}
+	u, err := url.Parse(s.url())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return u.User.String() + "@tcp(" + u.Host + ")" + u.Path
+}
+
 // open returns a pool on the server, or skips the test when there is none.
 func (s *server) open(tb testing.TB) *sql.DB {
 	tb.Helper()
-	db, err := sql.Open(s.driver, s.url())
+	db, err := sql.Open(s.driver, s.dsn(tb))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -92,6 +113,36 @@ func postgres(tb testing.TB) (*sql.DB, tsql.Config) {
 		}
 	})
 	return db, tsql.Config{Dialect: tsql.Postgres, Schema: schema, PollInterval: 50 * time.Millisecond}
+}
+
+// mariadb returns a pool and a configuration with a prefix of the test's own.
+func mariadb(tb testing.TB) (*sql.DB, tsql.Config) {
+	tb.Helper()
+	db := mysqlServer.open(tb)
+	prefix := unique() + "_"
+	tb.Cleanup(func() {
+		var tables []string
+		rows, err := db.Query("select table_name from information_schema.tables where table_schema = database() and table_name like ?", strings.ReplaceAll(prefix, "_", `\_`)+"%") //nolint:noctx // the test's context has ended
+		if err != nil {
+			tb.Errorf("clean up: %v", err)
+			return
+		}
+		for rows.Next() {
+			var name string
+			if err := rows.Scan(&name); err != nil {
+				tb.Errorf("clean up: %v", err)
+			}
+			tables = append(tables, "`"+name+"`")
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil || len(tables) == 0 {
+			tb.Errorf("clean up: %d tables, %v", len(tables), err)
+			return
+		}
+		if _, err := db.Exec("drop table " + strings.Join(tables, ", ")); err != nil { //nolint:noctx // the same
+			tb.Errorf("clean up: %v", err)
+		}
+	})
+	return db, tsql.Config{Dialect: tsql.MySQL, Prefix: prefix, PollInterval: 50 * time.Millisecond}
 }
 
 // sqliteFile returns a pool and a configuration on a file of the test's own.
@@ -149,4 +200,4 @@ func withParameters(tb testing.TB, raw string, pairs ...string) string {
 var _ transports.Transport = (*tsql.Transport)(nil)
 
 // servers are those with connections that can be cut.
-var servers = map[tsql.Dialect]*server{tsql.Postgres: postgresServer}
+var servers = map[tsql.Dialect]*server{tsql.Postgres: postgresServer, tsql.MySQL: mysqlServer}
