@@ -23,7 +23,22 @@ import (
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "sqltest")
+	if err != nil {
+		panic(err)
+	}
+	builds = dir
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(dir)
+		os.Exit(code)
+	}))
+}
+
+// builds is a folder for programs that tests build.
+var builds string
+
+func buildDir() string { return builds }
 
 // server is a database that tests find.
 type server struct {

@@ -192,7 +192,7 @@ func newModel() *model {
 func (m *model) run(t *testing.T, b backend, seed uint64, doomed *tsql.Transport, crash func()) {
 	t.Helper()
 	tr := newTransport(t, b.DB, b.cfg)
-	exec(t, b, "create table "+b.table("business")+" (n integer)")
+	execute(t, b, "create table "+b.table("business")+" (n integer)")
 	var consuming, publishing sync.WaitGroup
 	consumersLive, stop := context.WithCancel(context.Background())
 	defer consuming.Wait()
@@ -287,8 +287,7 @@ func cuttable(t *testing.T, b backend) (tr *tsql.Transport, cut func()) {
 	if b.cfg.Dialect == tsql.SQLite {
 		t.Skip("the database is in the process; TestKilledConsumer kills one")
 	}
-	s := servers[b.cfg.Dialect]
-	u, err := url.Parse(withParameters(t, s.url(), "prefix", b.cfg.Prefix, "schema", b.cfg.Schema, "lease", b.cfg.Lease.String()))
+	u, err := url.Parse(b.url(t, "lease", b.cfg.Lease.String()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -128,7 +128,7 @@ func commit(t *testing.T, tx *sql.Tx) {
 	}
 }
 
-func exec(t *testing.T, q tsql.Tx, query string, args ...any) {
+func execute(t *testing.T, q tsql.Tx, query string, args ...any) {
 	t.Helper()
 	if _, err := q.ExecContext(t.Context(), query, args...); err != nil {
 		t.Fatalf("%s: %v", query, err)
@@ -183,6 +183,21 @@ func (b backend) table(name string) string {
 	return cmp.Or(b.cfg.Prefix, "tidings_") + name
 }
 
+// url is the URL of the database, with parameters.
+func (b backend) url(t *testing.T, parameters ...string) string {
+	t.Helper()
+	parameters = append(parameters, "schema", b.cfg.Schema, "prefix", b.cfg.Prefix)
+	if b.cfg.Dialect == tsql.SQLite {
+		var seq int
+		var name, file string
+		if err := b.QueryRowContext(t.Context(), "pragma database_list").Scan(&seq, &name, &file); err != nil {
+			t.Fatal(err)
+		}
+		return withParameters(t, "sqlite:"+file, parameters...)
+	}
+	return withParameters(t, servers[b.cfg.Dialect].url(), parameters...)
+}
+
 // backends are the databases that the schedules run on.
 var backends = map[string]func(tb testing.TB) backend{
 	"postgres": func(tb testing.TB) backend { tb.Helper(); db, cfg := postgres(tb); return backend{db, cfg} },
@@ -199,7 +214,7 @@ func TestWriterWithNewerIDAndLowerRow(t *testing.T) {
 	tr := newTransport(t, db, cfg)
 	ch := subscribe(t.Context(), t, tr, "s", 10, "a")
 	a, g := begin(t, db), begin(t, db)
-	exec(t, a, "select pg_current_xact_id()")
+	execute(t, a, "select pg_current_xact_id()")
 	publishTx(t, tr, g, "a", "g")
 	publishTx(t, tr, a, "a", "a")
 	commit(t, a)
@@ -226,7 +241,7 @@ func TestBatchThatWaitsWithReservedIDs(t *testing.T) {
 			}
 			tr := newTransport(t, b.DB, b.cfg)
 			ch := subscribe(t.Context(), t, tr, "s", 10, "a")
-			exec(t, b, "create unique index tt_event on "+b.table("messages")+" ("+eventIDColumn(b)+")")
+			execute(t, b, "create unique index tt_event on "+b.table("messages")+" ("+eventIDColumn(b)+")")
 			holder, waiting := begin(t, b.DB), begin(t, b.DB)
 			publishTx(t, tr, holder, "a", "0x") // below all others, since InnoDB locks the gap before it
 			done := make(chan error, 1)
@@ -446,7 +461,7 @@ func TestRetentionUnderLiveClaims(t *testing.T) {
 			held := []*message.Message{receive(t, ch), receive(t, ch), receive(t, ch)}
 			held[0].Ack()
 			receive(t, ch) // the fourth
-			exec(t, b, "update "+b.table("messages")+" set published_ms = 1")
+			execute(t, b, "update "+b.table("messages")+" set published_ms = 1")
 			b.cfg.Retention = time.Hour
 			pruner := newTransport(t, b.DB, b.cfg)
 			subscribe(t.Context(), t, pruner, "third", 1, "c") // starts its maintenance, which is over when
@@ -492,7 +507,7 @@ func TestTakeOverRepeatsNothingSettled(t *testing.T) {
 			// Its owner is another now, as if the process had died and its lease had ended:
 			// what it does from now on has no effect.
 			stop()
-			exec(t, b, "update "+b.table("claims")+" set owner = 'dead', lease_ms = 0")
+			execute(t, b, "update "+b.table("claims")+" set owner = 'dead', lease_ms = 0")
 			held["3"].Ack()
 			again := subscribe(t.Context(), t, newTransport(t, b.DB, b.cfg), "s", 10, "a")
 			ackAll(t, again, "3", "4", "7", "8", "10")
