@@ -9,6 +9,12 @@ import (
 	// The schemes that -transport knows: a line each.
 	_ "github.com/gotidings/tidings/transports/memory"
 	_ "github.com/gotidings/tidings/transports/rabbitmq"
+	_ "github.com/gotidings/tidings/transports/sql"
+
+	// The drivers that transports/sql opens its URLs with.
+	_ "github.com/go-sql-driver/mysql"
+	_ "github.com/jackc/pgx/v5/stdlib"
+	_ "modernc.org/sqlite"
 )
 
 // usageError is a fault of the command line that shows only when it is used.

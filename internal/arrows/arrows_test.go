@@ -96,6 +96,11 @@ var importRules = []importRule{
 		why:  "it adapts any Pub/Sub by Watermill's interfaces alone",
 	},
 	{
+		in:   []string{"./transports/sql"},
+		only: append([]string{uuid, "./transports", "./internal/..."}, watermill...),
+		why:  "it takes the user's *sql.DB; programs choose drivers",
+	},
+	{
 		in: []string{"./middleware/..."},
 		only: []string{
 			"github.com/ThreeDotsLabs/watermill/...", "github.com/failsafe-go/failsafe-go/...",
@@ -143,7 +148,7 @@ var importRules = []importRule{
 	},
 	{
 		in:     []string{"./..."},
-		except: []string{"./examples/...", "./bench/...", "./cmd/..."},
+		except: []string{"./examples/...", "./bench/...", "./cmd/...", "./transports/sql/sqltest/..."},
 		never:  slices.Concat(sqlDrivers, otelSDK),
 		why:    "programs choose drivers and exporters",
 	},

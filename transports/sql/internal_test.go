@@ -1,0 +1,298 @@
+package sql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// No driver is linked here.
+func TestOpenNamesTheMissingImport(t *testing.T) {
+	t.Parallel()
+	for rawURL, want := range map[string]string{
+		"postgres://user:secret@host/db":   `_ "github.com/jackc/pgx/v5/stdlib"`,
+		"postgresql://user:secret@host/db": `_ "github.com/jackc/pgx/v5/stdlib"`,
+		"mysql://user:secret@host/db":      `_ "github.com/go-sql-driver/mysql"`,
+		"sqlite:file.db":                   `_ "modernc.org/sqlite"`,
+	} {
+		_, err := transports.Open(t.Context(), rawURL)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v; want %s in it", rawURL, err, want)
+		}
+	}
+}
+
+func TestOpenRefusesParameters(t *testing.T) {
+	t.Parallel()
+	for _, rawURL := range []string{
+		"postgres://host/db?lease=10", "postgres://host/db?lease=1ms", "postgres://host/db?pool_size=0", "postgres://host/db?migrate=perhaps",
+		"mysql://host/db?schema=s", "sqlite:f.db?max_message_bytes=-1", "postgres://host/db?retention=x", "postgres://host/db?a=%zz",
+	} {
+		if _, err := transports.Open(t.Context(), rawURL); !errors.Is(err, transports.ErrInvalidURL) {
+			t.Errorf("%s: %v; want ErrInvalidURL", rawURL, err)
+		}
+	}
+}
+
+func TestParameters(t *testing.T) {
+	t.Parallel()
+	u, err := url.Parse("postgres://u:p@h/db?schema=s&prefix=p_&migrate=false&lease=5s&poll_interval=1s&retention=-1s&max_message_bytes=7&pool_size=3&sslmode=disable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, pool, rest, err := parameters(u)
+	want := Config{Schema: "s", Prefix: "p_", NoMigrate: true, Lease: 5 * time.Second, PollInterval: time.Second, Retention: -time.Second, MaxMessageBytes: 7}
+	if err != nil || cfg != want || pool != 3 || rest.String() != "postgres://u:p@h/db?sslmode=disable" {
+		t.Errorf("got %+v, %d, %s, %v", cfg, pool, rest, err)
+	}
+}
+
+func TestDSN(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		url    string
+		opener opener
+		driver string
+		want   string // "" for an error
+	}{
+		{"mysql://root@h:1/db", mysqlOpener, "mysql", "root@tcp(h:1)/db"},
+		{"mysql://u:p%40ss%2Fword@h/db?tls=true", mysqlOpener, "mysql", "u:p@ss/word@tcp(h:3306)/db?tls=true"},
+		{"mysql://h", mysqlOpener, "mysql", ""},
+		{"mysql://h/a/b", mysqlOpener, "mysql", ""},
+		{"mysql://a%3Ab@h/db", mysqlOpener, "mysql", ""},
+		{"sqlite:q.db", sqliteOpener, "sqlite3", "file:q.db?_busy_timeout=10000&_journal_mode=WAL&_synchronous=FULL&_txlock=immediate"},
+		{"sqlite:///a/b%20c%3f.db", sqliteOpener, "sqlite", "file:/a/b c%3f.db?_pragma=busy_timeout%2810000%29&_pragma=journal_mode%28WAL%29&_pragma=synchronous%28FULL%29&_txlock=immediate"},
+		{"sqlite:", sqliteOpener, "sqlite", ""},
+	} {
+		u, err := url.Parse(c.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := c.opener.dsn(u, c.driver)
+		if got != c.want || (err != nil) != (c.want == "") {
+			t.Errorf("%s: %q, %v; want %q", c.url, got, err, c.want)
+		}
+	}
+}
+
+func TestConcealedPassword(t *testing.T) {
+	t.Parallel()
+	u := &url.URL{User: url.UserPassword("u", "secret")}
+	if err := conceal(errors.New("can't log in with secret"), u); strings.Contains(err.Error(), "secret") {
+		t.Error(err)
+	}
+	if plain := errors.New("no such host"); !errors.Is(conceal(plain, u), plain) {
+		t.Error("an error without the password is hidden")
+	}
+}
+
+func TestConfigReportsEveryFault(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 33)
+	err := Config{Dialect: "oracle", Prefix: long, Schema: "a?b", MaxMessageBytes: -1, Lease: time.Millisecond, PollInterval: -1, ExpireAfter: -1}.validate()
+	if err == nil {
+		t.Fatal("it is accepted")
+	}
+	for _, want := range []string{"oracle", "Prefix has 33", `"a?b"`, "MaxMessageBytes", "Lease", "PollInterval", "ExpireAfter"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is missing in:\n%v", want, err)
+		}
+	}
+	if err := (Config{Dialect: MySQL, Schema: "s"}).validate(); err == nil {
+		t.Error("a schema of MySQL is accepted")
+	}
+	if err := (Config{}).validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNumbered(t *testing.T) {
+	t.Parallel()
+	if got := numbered("a = ? and b in (?, ?)"); got != "a = $1 and b in ($2, $3)" {
+		t.Error(got)
+	}
+}
+
+// A LIKE pattern has to match whatever the topic pattern does.
+func TestLike(t *testing.T) {
+	t.Parallel()
+	for pattern, want := range map[string]string{
+		"#": "%", "*": "%", "order.*": "order.%", "order.#": "order%", "#.added": "%added", "a.#.d": "a%d", "a.*.d": "a.%.d",
+		"100%_!.*": "100!%!_!!.%", "*.#.d": "%%d", "#.#": "%%",
+	} {
+		if got := like(pattern); got != want {
+			t.Errorf("%s: %q; want %q", pattern, got, want)
+		}
+	}
+}
+
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	c := &claim{first: 10, last: 1000}
+	for _, id := range []int64{11, 20, 30, 300, 1000} {
+		c.add(id, id)
+	}
+	check := func(wantFirst int64, want ...int64) {
+		t.Helper()
+		first, settled := c.progress()
+		places := settledPlaces(first, settled)
+		if first != wantFirst || len(places) != len(want) {
+			t.Fatalf("got %d, %v; want %d, %v", first, places, wantFirst, want)
+		}
+		for _, place := range want {
+			if !places[place] {
+				t.Fatalf("got %v; want %v", places, want)
+			}
+		}
+	}
+	check(10)
+	c.settle(2)
+	c.settle(4)
+	check(10, 30, 1000)
+	c.settle(0)
+	check(11, 30, 1000)
+	c.settle(1)
+	c.settle(1)
+	check(30, 1000)
+	if c.left != 1 {
+		t.Errorf("%d are left; want 1", c.left)
+	}
+	c.truncate(2)
+	if c.left != 0 || c.last != 20 {
+		t.Errorf("%d are left up to %d", c.left, c.last)
+	}
+	if got := settledPlaces(0, []byte{0x80}); len(got) != 0 {
+		t.Error("half a number is read")
+	}
+}
+
+func TestQueueKeepsOrder(t *testing.T) {
+	t.Parallel()
+	var q queue
+	items := make([]*item, 6)
+	for i := range items {
+		items[i] = &item{seq: int64(i)}
+		q.push(items[i])
+	}
+	first, second, third := q.pop(), q.pop(), q.pop()
+	q.insert(second)
+	q.insert(third)
+	q.insert(first)
+	q.drop(func(it *item) bool { return it.seq == 4 })
+	var got []int64
+	for it := q.pop(); it != nil; it = q.pop() {
+		got = append(got, it.seq)
+	}
+	if !slices.Equal(got, []int64{0, 1, 2, 3, 5}) {
+		t.Errorf("got %v", got)
+	}
+	q.insert(items[3])
+	q.insert(items[1])
+	if q.len() != 2 || q.pop().seq != 1 || q.pop().seq != 3 || q.pop() != nil {
+		t.Error("an empty queue takes nothing back in order")
+	}
+}
+
+func TestPaceForgetsAtOnce(t *testing.T) {
+	t.Parallel()
+	var p pace
+	now := time.Unix(1000, 0)
+	p.since = now
+	p.n = 1000
+	if got := p.ahead(now.Add(100 * time.Millisecond)); got != 500 {
+		t.Errorf("ahead %d; want 500: half of what it was, 0, and what it is, 10,000/s, for 100 ms", got)
+	}
+	if got := p.ahead(now.Add(time.Second)); got != 0 {
+		t.Errorf("ahead %d of a receiver that has stopped; want 0", got)
+	}
+	p.n = 1 << 30
+	if got := p.ahead(now.Add(2 * time.Second)); got != maxAhead {
+		t.Errorf("ahead %d; want the most, %d", got, maxAhead)
+	}
+}
+
+type stateError string
+
+func (e stateError) Error() string    { return "driver says " + string(e) }
+func (e stateError) SQLState() string { return string(e) }
+
+type numberError struct{ Number uint16 }
+
+func (e *numberError) Error() string { return fmt.Sprint("Error ", e.Number) }
+
+type codeError int
+
+func (e codeError) Error() string { return "sqlite" }
+func (e codeError) Code() int     { return int(e) }
+
+func TestErrorsOfDrivers(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		err            error
+		conflict, away bool
+	}{
+		{stateError("40001"), true, true},
+		{stateError("40P01"), true, true},
+		{stateError("57P01"), false, true},
+		{stateError("08006"), false, true},
+		{stateError("53300"), false, true},
+		{stateError("23505"), false, false},
+		{stateError("42P01"), false, false},
+		{&numberError{1213}, true, true},
+		{&numberError{2006}, false, true},
+		{&numberError{1062}, false, false},
+		{codeError(5), true, true},
+		{codeError(5 | 2<<8), true, true},
+		{codeError(19), false, false},
+		{io.ErrUnexpectedEOF, false, true},
+		{errors.New("invalid connection"), false, true},
+		{context.Canceled, false, false},
+		{errors.New("something else"), false, false},
+	} {
+		for _, err := range []error{c.err, fmt.Errorf("wrapped: %w", c.err), errors.Join(errors.New("first"), c.err)} {
+			if _, joined := err.(interface{ Unwrap() []error }); joined && c.err.Error() == "invalid connection" {
+				continue // it has no type, so it can't be found in others
+			}
+			if strings.HasPrefix(err.Error(), "wrapped") && c.err.Error() == "invalid connection" {
+				continue
+			}
+			if conflict(err) != c.conflict || away(err) != c.away {
+				t.Errorf("%T %v: conflict %t, away %t; want %t, %t", c.err, err, conflict(err), away(err), c.conflict, c.away)
+			}
+		}
+	}
+}
+
+func TestMigrationSQL(t *testing.T) {
+	t.Parallel()
+	if _, err := MigrationSQL(Config{}); err == nil {
+		t.Error("without a dialect there is no error")
+	}
+	for _, d := range []Dialect{Postgres, MySQL, SQLite} {
+		versions, err := MigrationSQL(Config{Dialect: d, Prefix: `o"d` + "`d_"})
+		if err != nil || len(versions) != len(dialectOf(d).migrations()) {
+			t.Fatalf("%s: %d versions, %v", d, len(versions), err)
+		}
+		for _, statement := range slices.Concat(versions...) {
+			if strings.ContainsAny(statement, "{}?") {
+				t.Errorf("%s: a mark is left in %s", d, statement)
+			}
+		}
+		want := map[Dialect]string{Postgres: `"o""d` + "`d_messages\"", SQLite: `"o""d` + "`d_messages\"", MySQL: "`o\"d``d_messages`"}[d]
+		if all := strings.Join(slices.Concat(versions...), "\n"); !strings.Contains(all, want) {
+			t.Errorf("%s: %s is not in it", d, want)
+		}
+	}
+}

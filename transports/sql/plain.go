@@ -1,0 +1,52 @@
+package sql
+
+import (
+	"context"
+	"slices"
+	"strings"
+)
+
+// plain is what MySQL and SQLite have in common: SQL without arrays.
+type plain struct{}
+
+func (plain) rebind(query string) string { return query }
+
+func (plain) among(ids []int64) (string, []any) { return "m.id in (" + idList(ids) + ")", nil }
+
+func (plain) topicArgs(topic string, first, last int64) []any { return []any{topic, first, last} }
+
+// Bounds of one INSERT: parameters are limited, and so are the bytes of a packet.
+const (
+	insertRows  = 500
+	insertBytes = 4 << 20
+)
+
+// insertPart returns how many of rows go into the next statement.
+func insertPart(rows []row) int {
+	size := 0
+	for i, r := range rows {
+		size += len(r.payload) + len(r.metadata)
+		if i > 0 && (i == insertRows || size > insertBytes) {
+			return i
+		}
+	}
+	return len(rows)
+}
+
+func (plain) insert(ctx context.Context, s *store, q Tx, rows []row) error {
+	for len(rows) > 0 {
+		part := rows[:insertPart(rows)]
+		rows = rows[len(part):]
+		const columns = 6
+		args := make([]any, 0, columns*len(part))
+		for _, r := range part {
+			args = append(args, r.topic, r.eventID, r.source, r.key, r.metadata, r.payload)
+		}
+		values := slices.Repeat([]string{"(?, ?, ?, ?, ?, ?, {now})"}, len(part))
+		_, err := s.exec(ctx, q, `insert into {messages} (topic, event_id, source, partition_key, metadata, payload, published_ms) values `+strings.Join(values, ", "), args...)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

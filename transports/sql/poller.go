@@ -1,0 +1,231 @@
+package sql
+
+import (
+	"context"
+	"database/sql"
+	"time"
+)
+
+// poller is the one in a process that looks for what is new, whatever the number of
+// subscriptions: at once when this process has published, every busyPoll while others
+// do, and seldom when nothing happens.
+//
+//	wake, timer ──► look ──► advance ──► hints to the consumers
+//	                  └────► heartbeat, watch, maintain at their times
+type poller struct {
+	transport *Transport
+	wakeup    chan struct{} // one token: something was published here
+
+	seen      sight
+	notified  sight         // what the consumers were told of
+	interval  time.Duration // until the next look
+	gapSince  time.Time     // when an id was first missing
+	missing   int64         // that id
+	heartbeat time.Time     // the last ones
+	watched   time.Time
+	maintain  time.Time
+	warned    map[string]time.Time // of a lag, by subscription
+}
+
+const (
+	busyPoll      = 10 * time.Millisecond
+	watchInterval = time.Second
+
+	// gapGrace is how long a missing id holds the frontier back. Most publishers commit
+	// within it, and what is behind a gap comes later by as much; beyond it their
+	// messages are late, which costs a row each.
+	gapGrace = 10 * time.Millisecond
+)
+
+// sight is what a look finds.
+type sight struct {
+	frontier, newest, late int64
+	gaps                   bool
+	due, scheduled, lapsed bool // there is some now
+	nextDue                int64
+}
+
+func newPoller(t *Transport) *poller {
+	return &poller{transport: t, wakeup: make(chan struct{}, 1), interval: busyPoll}
+}
+
+func (p *poller) wake() { token(p.wakeup) }
+
+func (p *poller) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	now := time.Now()
+	p.heartbeat, p.watched = now, now
+	for {
+		select {
+		case <-p.wakeup:
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		next, err := p.tick(ctx)
+		if err != nil && ctx.Err() == nil {
+			p.transport.store.log.Warn("the poller waits for the database", "error", err)
+			next = maxRetry
+		}
+		timer.Reset(next)
+	}
+}
+
+// tick looks once and returns after what time to look again.
+func (p *poller) tick(parent context.Context) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(parent, fetchTimeout)
+	defer cancel()
+	t := p.transport
+	s := t.store
+	now := time.Now()
+	if now.Sub(p.heartbeat) >= s.cfg.Lease/3 {
+		if err := t.heartbeat(ctx); err != nil {
+			return 0, err
+		}
+		p.heartbeat = now
+	}
+	if now.Sub(p.watched) >= watchInterval {
+		if err := t.watch(ctx); err != nil {
+			return 0, err
+		}
+		p.watched = now
+		t.eachConsumer(func(c *consumer) { c.hint(hintStock) })
+	}
+	if now.Sub(p.maintain) >= maintainInterval {
+		p.maintain = now
+		if err := t.maintain(ctx); err != nil {
+			return 0, err
+		}
+	}
+
+	saw, err := s.look(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if saw.scheduled {
+		more, err := s.publishDue(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if more {
+			p.wake()
+		}
+		if saw, err = s.look(ctx); err != nil {
+			return 0, err
+		}
+	}
+	var end tail
+	if saw.newest > saw.frontier || saw.gaps {
+		if end, err = p.advance(ctx, now, &saw); err != nil {
+			return 0, err
+		}
+	}
+	if err := p.notify(ctx, saw); err != nil {
+		return 0, err
+	}
+	busy := saw.frontier != p.seen.frontier || saw.late != p.seen.late || end.more || end.missing != 0 || end.busy
+	p.seen = saw
+	switch {
+	case end.more:
+		p.interval = 0
+	case end.missing != 0:
+		p.interval = gapGrace / 4
+	case busy:
+		p.interval = busyPoll
+	default:
+		p.interval = min(2*max(p.interval, busyPoll), s.cfg.PollInterval)
+	}
+	next := p.interval
+	if saw.nextDue >= 0 {
+		next = min(next, time.Duration(saw.nextDue)*time.Millisecond)
+	}
+	return min(max(next, 0), s.cfg.Lease/3, watchInterval), nil
+}
+
+// advance moves the frontier. An id that is missing at first holds it back for a moment.
+func (p *poller) advance(ctx context.Context, now time.Time, saw *sight) (tail, error) {
+	s := p.transport.store
+	pass := p.missing != 0 && p.missing == saw.frontier+1 && now.Sub(p.gapSince) >= gapGrace
+	end, err := s.dialect.advance(ctx, s, pass)
+	switch {
+	case err != nil && conflict(err):
+		return tail{busy: true}, nil
+	case err != nil || end.busy:
+		return end, err
+	}
+	if end.missing != p.missing {
+		p.missing, p.gapSince = end.missing, now
+	}
+	saw.frontier = end.frontier
+	if saw.gaps { // some may be late now
+		again, err := s.look(ctx)
+		if err != nil {
+			return end, err
+		}
+		saw.late, saw.gaps = again.late, again.gaps
+	}
+	return end, nil
+}
+
+// look reads where the log is, in one statement that locks nothing.
+func (s *store) look(ctx context.Context) (sight, error) {
+	var v sight
+	var due, scheduled, lapsed sql.NullInt64
+	var gaps int
+	_, err := s.one(ctx, s.db, []any{&v.frontier, &v.newest, &gaps, &v.late, &due, &scheduled, &lapsed}, `
+select {frontier}, (select coalesce(max(id), 0) from {messages}), (select count(*) from (select id from {gaps} limit 1) g), (select coalesce(max(n), 0) from {late}),
+	(select min(due_ms) from {deliveries} where state = 0) - {now}, (select min(due_ms) from {scheduled}) - {now}, (select min(lease_ms) from {claims}) - {now}`)
+	v.gaps = gaps > 0
+	v.nextDue = -1
+	for _, at := range []struct {
+		in   sql.NullInt64
+		past *bool
+	}{{due, &v.due}, {scheduled, &v.scheduled}, {lapsed, &v.lapsed}} {
+		switch {
+		case !at.in.Valid:
+		case at.in.Int64 <= 0:
+			*at.past = true
+		case v.nextDue < 0 || at.in.Int64 < v.nextDue:
+			v.nextDue = at.in.Int64
+		}
+	}
+	return v, err
+}
+
+// notify tells consumers what there is for them.
+func (p *poller) notify(ctx context.Context, saw sight) error {
+	t := p.transport
+	if saw.frontier != p.notified.frontier || saw.late != p.notified.late {
+		p.notified = saw
+		t.eachConsumer(func(c *consumer) { c.hint(hintLog) })
+	}
+	for _, look := range []struct {
+		there bool
+		query string
+		hint  uint32
+	}{
+		{saw.due, `select distinct subscription_id from {deliveries} where state = 0 and due_ms <= {now}`, hintDue},
+		{saw.lapsed, `select distinct subscription_id from {claims} where lease_ms <= {now}`, hintLapsed},
+	} {
+		if !look.there {
+			continue
+		}
+		groups := make(map[int64]bool)
+		err := t.store.query(ctx, t.store.db, func(rows *sql.Rows) error {
+			var id int64
+			err := rows.Scan(&id)
+			groups[id] = true
+			return err
+		}, look.query)
+		if err != nil {
+			return err
+		}
+		t.eachConsumer(func(c *consumer) {
+			if groups[c.group.id] {
+				c.hint(look.hint)
+			}
+		})
+	}
+	return nil
+}

@@ -1,0 +1,547 @@
+package sqltest
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/gotidings/tidings/transports"
+	tsql "github.com/gotidings/tidings/transports/sql"
+)
+
+// deadline is how long to wait for what must happen, and quiet how long to listen where
+// nothing may.
+const (
+	deadline = 20 * time.Second
+	quiet    = 200 * time.Millisecond
+)
+
+func newMessage(id string) *message.Message {
+	msg := message.NewMessage(id, []byte(id))
+	msg.Metadata["ce_source"] = "test"
+	return msg
+}
+
+func outgoing(topic string, ids ...string) []transports.Outgoing {
+	batch := make([]transports.Outgoing, len(ids))
+	for i, id := range ids {
+		batch[i] = transports.Outgoing{Topic: topic, Message: newMessage(id)}
+	}
+	return batch
+}
+
+func publish(t *testing.T, tr *tsql.Transport, topic string, ids ...string) {
+	t.Helper()
+	if err := tr.PublishBatch(t.Context(), outgoing(topic, ids...)); err != nil {
+		t.Fatalf("publish: %v", err)
+	}
+}
+
+func subscribe(ctx context.Context, t *testing.T, tr *tsql.Transport, name string, concurrency int, topics ...string) <-chan *message.Message {
+	t.Helper()
+	ch, err := tr.Subscribe(ctx, transports.Subscription{Name: name, Topics: topics, Concurrency: concurrency})
+	if err != nil {
+		t.Fatalf("subscribe: %v", err)
+	}
+	return ch
+}
+
+func receive(t *testing.T, ch <-chan *message.Message) *message.Message {
+	t.Helper()
+	select {
+	case msg, ok := <-ch:
+		if !ok {
+			t.Fatal("the channel is closed")
+		}
+		return msg
+	case <-time.After(deadline):
+		t.Fatalf("nothing arrives in %s", deadline)
+		return nil
+	}
+}
+
+// ackInOrder wants these ids, in this order.
+func ackInOrder(t *testing.T, ch <-chan *message.Message, ids ...string) {
+	t.Helper()
+	for _, id := range ids {
+		msg := receive(t, ch)
+		msg.Ack()
+		if msg.UUID != id {
+			t.Fatalf("received %q; want %q of %q", msg.UUID, id, ids)
+		}
+	}
+}
+
+// ackAll wants these ids, in any order.
+func ackAll(t *testing.T, ch <-chan *message.Message, ids ...string) {
+	t.Helper()
+	var got []string
+	for range ids {
+		msg := receive(t, ch)
+		msg.Ack()
+		got = append(got, msg.UUID)
+	}
+	slices.Sort(got)
+	want := slices.Sorted(slices.Values(ids))
+	if !slices.Equal(got, want) {
+		t.Fatalf("received %q; want %q", got, want)
+	}
+}
+
+func wantQuiet(t *testing.T, ch <-chan *message.Message) {
+	t.Helper()
+	select {
+	case msg, ok := <-ch:
+		if ok {
+			t.Fatalf("received %q; want nothing", msg.UUID)
+		}
+	case <-time.After(quiet):
+	}
+}
+
+func begin(t *testing.T, db *sql.DB) *sql.Tx {
+	t.Helper()
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tx
+}
+
+func publishTx(t *testing.T, tr *tsql.Transport, tx *sql.Tx, topic string, ids ...string) {
+	t.Helper()
+	if err := tr.PublishTx(t.Context(), tx, outgoing(topic, ids...)...); err != nil {
+		t.Fatalf("publish in a transaction: %v", err)
+	}
+}
+
+func commit(t *testing.T, tx *sql.Tx) {
+	t.Helper()
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func execute(t *testing.T, q tsql.Tx, query string, args ...any) {
+	t.Helper()
+	if _, err := q.ExecContext(t.Context(), query, args...); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+}
+
+// scalar returns the number that a query finds.
+func scalar(t *testing.T, db *sql.DB, query string) int64 {
+	t.Helper()
+	var n int64
+	if err := db.QueryRowContext(t.Context(), query).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
+// eventually waits until a query finds that number.
+func eventually(t *testing.T, db *sql.DB, want int64, query string) {
+	t.Helper()
+	end := time.After(deadline)
+	for {
+		got := scalar(t, db, query)
+		if got == want {
+			return
+		}
+		select {
+		case <-end:
+			t.Fatalf("%s: %d; want %d", query, got, want)
+		case <-time.After(120 * time.Millisecond): // InnoDB's own tables are renewed when nobody looks for 100 ms
+		}
+	}
+}
+
+func numbers(from, to int) []string {
+	var ids []string
+	for i := from; i <= to; i++ {
+		ids = append(ids, strconv.Itoa(i))
+	}
+	return ids
+}
+
+// backend is a database that a schedule runs on.
+type backend struct {
+	*sql.DB
+	cfg tsql.Config
+}
+
+func (b backend) table(name string) string {
+	if b.cfg.Schema != "" {
+		return `"` + b.cfg.Schema + `"."tidings_` + name + `"`
+	}
+	return cmp.Or(b.cfg.Prefix, "tidings_") + name
+}
+
+// url is the URL of the database, with parameters.
+func (b backend) url(t *testing.T, parameters ...string) string {
+	t.Helper()
+	parameters = append(parameters, "schema", b.cfg.Schema, "prefix", b.cfg.Prefix)
+	if b.cfg.Dialect == tsql.SQLite {
+		var seq int
+		var name, file string
+		if err := b.QueryRowContext(t.Context(), "pragma database_list").Scan(&seq, &name, &file); err != nil {
+			t.Fatal(err)
+		}
+		return withParameters(t, "sqlite:"+file, parameters...)
+	}
+	return withParameters(t, servers[b.cfg.Dialect].url(), parameters...)
+}
+
+// backends are the databases that the schedules run on.
+var backends = map[string]func(tb testing.TB) backend{
+	"postgres": func(tb testing.TB) backend { tb.Helper(); db, cfg := postgres(tb); return backend{db, cfg} },
+	"mysql":    func(tb testing.TB) backend { tb.Helper(); db, cfg := mariadb(tb); return backend{db, cfg} },
+	"sqlite":   func(tb testing.TB) backend { tb.Helper(); db, cfg := sqliteFile(tb); return backend{db, cfg} },
+}
+
+// A takes its transaction id first. G takes a later one, inserts, and stays open. A inserts
+// behind it and commits. With the latest completed transaction id as the bound of the gap,
+// G's row would be given up: it is A's, and G's is not below it.
+func TestWriterWithNewerIDAndLowerRow(t *testing.T) {
+	t.Parallel()
+	db, cfg := postgres(t)
+	tr := newTransport(t, db, cfg)
+	ch := subscribe(t.Context(), t, tr, "s", 10, "a")
+	a, g := begin(t, db), begin(t, db)
+	execute(t, a, "select pg_current_xact_id()")
+	publishTx(t, tr, g, "a", "g")
+	publishTx(t, tr, a, "a", "a")
+	commit(t, a)
+	ackInOrder(t, ch, "a")
+	publish(t, tr, "a", "1") // the advance that passes it has looked at the gap too
+	ackInOrder(t, ch, "1")
+	publish(t, tr, "a", "2")
+	ackInOrder(t, ch, "2")
+	commit(t, g)
+	ackInOrder(t, ch, "g")
+	wantQuiet(t, ch)
+}
+
+// An insert of several rows takes their numbers and then waits, here for the holder of a
+// unique key, while others go past it.
+func TestBatchThatWaitsWithReservedIDs(t *testing.T) {
+	t.Parallel()
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := open(t)
+			if b.cfg.Dialect == tsql.SQLite {
+				t.Skip("SQLite has one writer at a time")
+			}
+			tr := newTransport(t, b.DB, b.cfg)
+			ch := subscribe(t.Context(), t, tr, "s", 10, "a")
+			execute(t, b, "create unique index tt_event on "+b.table("messages")+" ("+eventIDColumn(b)+")")
+			holder, waiting := begin(t, b.DB), begin(t, b.DB)
+			publishTx(t, tr, holder, "a", "0x") // below all others, since InnoDB locks the gap before it
+			done := make(chan error, 1)
+			go func() { done <- tr.PublishTx(t.Context(), waiting, outgoing("a", "y", "0x", "z")...) }()
+			// It has its numbers as soon as it waits for the lock.
+			eventually(t, b.DB, 1, waiters(b))
+			publish(t, tr, "a", "1")
+			ackInOrder(t, ch, "1")
+			publish(t, tr, "a", "2")
+			ackInOrder(t, ch, "2")
+			if err := holder.Rollback(); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			publish(t, tr, "a", "3")
+			ackInOrder(t, ch, "3")
+			commit(t, waiting)
+			ackAll(t, ch, "0x", "y", "z")
+			wantQuiet(t, ch)
+		})
+	}
+}
+
+func eventIDColumn(b backend) string {
+	if b.cfg.Dialect == tsql.MySQL {
+		return "event_id(100)"
+	}
+	return "event_id"
+}
+
+// waiters counts the sessions that wait for a lock on our tables.
+func waiters(b backend) string {
+	if b.cfg.Dialect == tsql.MySQL {
+		return `select count(*) from information_schema.innodb_trx where trx_state = 'LOCK WAIT'`
+	}
+	return `select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%` + b.cfg.Schema + `%' and pid <> pg_backend_pid()`
+}
+
+// Several claimers wait for one position; the one that has waited must go on behind what
+// the other has taken, although its snapshot may be older.
+func TestTwoClaimersAtOnePosition(t *testing.T) {
+	t.Parallel()
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := open(t)
+			publisher := newTransport(t, b.DB, b.cfg)
+			if err := publisher.DeclareSubscription(t.Context(), transports.Subscription{Name: "s", Topics: []string{"a"}, Concurrency: 1}, tsql.FromNow); err != nil {
+				t.Fatal(err)
+			}
+			ids := numbers(1, 2000)
+			publish(t, publisher, "a", ids...)
+			received := make(chan string, 2*len(ids))
+			for range 4 {
+				ch := subscribe(t.Context(), t, newTransport(t, b.DB, b.cfg), "s", 10, "a")
+				go func() {
+					for msg := range ch {
+						received <- msg.UUID
+						msg.Ack()
+					}
+				}()
+			}
+			var got []string
+			for range ids {
+				select {
+				case id := <-received:
+					got = append(got, id)
+				case <-time.After(deadline):
+					t.Fatalf("%d of %d have arrived", len(got), len(ids))
+				}
+			}
+			slices.Sort(got)
+			if slices.Sort(ids); !slices.Equal(got, ids) {
+				t.Error("not each has arrived once")
+			}
+			select {
+			case id := <-received:
+				t.Errorf("%s has arrived twice", id)
+			case <-time.After(quiet):
+			}
+		})
+	}
+}
+
+// A publish of 300,000 rows that is rolled back is one gap, and goes away.
+func TestRolledBackPublishOf300000(t *testing.T) {
+	t.Parallel()
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := open(t)
+			if b.cfg.Dialect == tsql.SQLite {
+				t.Skip("SQLite has one writer at a time, and no gaps")
+			}
+			tr := newTransport(t, b.DB, b.cfg)
+			ch := subscribe(t.Context(), t, tr, "s", 10, "a")
+			tx := begin(t, b.DB)
+			const each = 5000
+			batch := outgoing("a", numbers(1, each)...)
+			for range 300_000 / each {
+				if err := tr.PublishTx(t.Context(), tx, batch...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			publish(t, tr, "a", "during")
+			ackInOrder(t, ch, "during")
+			if n := scalar(t, b.DB, "select count(*) from "+b.table("gaps")); n != 1 {
+				t.Errorf("%d gaps; want 1", n)
+			}
+			if err := tx.Rollback(); err != nil {
+				t.Fatal(err)
+			}
+			publish(t, tr, "a", "after")
+			ackInOrder(t, ch, "after")
+			if b.cfg.Dialect == tsql.MySQL { // where other transactions do not matter
+				eventually(t, b.DB, 0, "select count(*) from "+b.table("gaps"))
+			}
+			wantQuiet(t, ch)
+		})
+	}
+}
+
+// A subscription finds the few messages that are for it, and its position follows the
+// frontier.
+func TestOneTopicInAThousand(t *testing.T) {
+	t.Parallel()
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := open(t)
+			tr := newTransport(t, b.DB, b.cfg)
+			ch := subscribe(t.Context(), t, tr, "rare", 10, "topic.7")
+			words := subscribe(t.Context(), t, tr, "rare words", 10, "*.7")
+			var batch []transports.Outgoing
+			for i := range 5000 {
+				batch = append(batch, outgoing("topic."+strconv.Itoa(i%1000), strconv.Itoa(i))...)
+			}
+			if err := tr.PublishBatch(t.Context(), batch); err != nil {
+				t.Fatal(err)
+			}
+			ackInOrder(t, ch, "7")
+			ackAll(t, ch, "1007", "2007", "3007", "4007")
+			ackAll(t, words, "7", "1007", "2007", "3007", "4007")
+			eventually(t, b.DB, 0, "select count(*) from "+b.table("subscriptions")+" where position < 4900")
+			eventually(t, b.DB, 0, "select count(*) from "+b.table("claims"))
+		})
+	}
+}
+
+// What is committed after Subscribe arrives, also if it was written before; what was
+// committed before does not.
+func TestSubscriptionCreatedWhilePublishersAreOpen(t *testing.T) {
+	t.Parallel()
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := open(t)
+			if b.cfg.Dialect == tsql.SQLite {
+				t.Skip("SQLite has one writer at a time")
+			}
+			tr := newTransport(t, b.DB, b.cfg)
+			one, two, three := begin(t, b.DB), begin(t, b.DB), begin(t, b.DB)
+			publishTx(t, tr, one, "a", "late 1")
+			publishTx(t, tr, two, "a", "early 2")
+			publish(t, tr, "a", "early 3")
+			publishTx(t, tr, three, "a", "late 4")
+			commit(t, two)
+			ch := subscribe(t.Context(), t, tr, "s", 10, "a")
+			publish(t, tr, "a", "5")
+			commit(t, one)
+			commit(t, three)
+			ackAll(t, ch, "late 1", "late 4", "5")
+			wantQuiet(t, ch)
+			// So it is with a topic that is added.
+			four := begin(t, b.DB)
+			publish(t, tr, "b", "early 6")
+			publishTx(t, tr, four, "b", "late 7")
+			more := subscribe(t.Context(), t, tr, "s", 10, "b")
+			publish(t, tr, "b", "8")
+			commit(t, four)
+			got := map[string]bool{}
+			for range 2 {
+				select {
+				case msg := <-ch:
+					got[msg.UUID] = msg.Ack()
+				case msg := <-more:
+					got[msg.UUID] = msg.Ack()
+				case <-time.After(deadline):
+					t.Fatalf("only %v has arrived", got)
+				}
+			}
+			if !got["late 7"] || !got["8"] {
+				t.Errorf("received %v", got)
+			}
+			wantQuiet(t, ch)
+			wantQuiet(t, more)
+		})
+	}
+}
+
+// What a claim holds is not deleted however old it is, and everything else is.
+func TestRetentionUnderLiveClaims(t *testing.T) {
+	t.Parallel()
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := open(t)
+			b.cfg.Lease = time.Second
+			publisher := newTransport(t, b.DB, b.cfg)
+			ch := subscribe(t.Context(), t, publisher, "s", 3, "a")
+			other := subscribe(t.Context(), t, publisher, "other", 1, "b")
+			publish(t, publisher, "a", numbers(1, 6)...)
+			publish(t, publisher, "b", numbers(7, 8)...)
+			ackInOrder(t, other, "7", "8")
+			held := []*message.Message{receive(t, ch), receive(t, ch), receive(t, ch)}
+			held[0].Ack()
+			receive(t, ch) // the fourth
+			execute(t, b, "update "+b.table("messages")+" set published_ms = 1")
+			b.cfg.Retention = time.Hour
+			pruner := newTransport(t, b.DB, b.cfg)
+			subscribe(t.Context(), t, pruner, "third", 1, "c") // starts its maintenance, which is over when
+			publish(t, pruner, "c", "9")                       // it has seen a message
+			eventually(t, b.DB, 1, "select min(case when event_id = '1' then 1 else 1 end) from "+b.table("messages"))
+			if n := scalar(t, b.DB, "select count(*) from "+b.table("messages")+" where event_id in ('2', '3', '4', '5', '6')"); n != 5 {
+				t.Errorf("%d of the 5 that are still needed are there", n)
+			}
+			for _, msg := range held {
+				msg.Ack()
+			}
+		})
+	}
+}
+
+// A consumer that vanishes has what it had settled recorded, in the middle of its claim
+// too, and another repeats only the rest.
+func TestTakeOverRepeatsNothingSettled(t *testing.T) {
+	t.Parallel()
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := open(t)
+			b.cfg.Lease = time.Second
+			tr := newTransport(t, b.DB, b.cfg)
+			if err := tr.DeclareSubscription(t.Context(), transports.Subscription{Name: "s", Topics: []string{"a"}, Concurrency: 1}, tsql.FromNow); err != nil {
+				t.Fatal(err)
+			}
+			publish(t, tr, "a", numbers(1, 10)...)
+			dying := newTransport(t, b.DB, b.cfg)
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			ch := subscribe(ctx, t, dying, "s", 10, "a")
+			held := make(map[string]*message.Message)
+			for range 10 {
+				msg := receive(t, ch)
+				held[msg.UUID] = msg
+			}
+			for _, id := range []string{"1", "2", "5", "6", "9"} {
+				held[id].Ack()
+			}
+			eventually(t, b.DB, 1, "select count(*) from "+b.table("claims")+" where first = 2 and length(settled) = 3")
+			// Its owner is another now, as if the process had died and its lease had ended:
+			// what it does from now on has no effect.
+			stop()
+			execute(t, b, "update "+b.table("claims")+" set owner = 'dead', lease_ms = 0")
+			held["3"].Ack()
+			again := subscribe(t.Context(), t, newTransport(t, b.DB, b.cfg), "s", 10, "a")
+			ackAll(t, again, "3", "4", "7", "8", "10")
+			wantQuiet(t, again)
+			eventually(t, b.DB, 0, "select count(*) from "+b.table("claims"))
+		})
+	}
+}
+
+// A slow consumer gives back what it has claimed ahead.
+func TestSlowConsumerHoardsNothing(t *testing.T) {
+	t.Parallel()
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := open(t)
+			fast := newTransport(t, b.DB, b.cfg)
+			ch := subscribe(t.Context(), t, fast, "s", 10, "a")
+			const n = 3000
+			for i := 0; i < n; i += 500 {
+				publish(t, fast, "a", numbers(i, i+499)...)
+			}
+			var seen int
+			for range n / 2 { // as fast as it can, so that much is claimed ahead
+				receive(t, ch).Ack()
+				seen++
+			}
+			// It stops. What it holds unsettled are those in flight; the rest is for others.
+			other := subscribe(t.Context(), t, newTransport(t, b.DB, b.cfg), "s", 10, "a")
+			for seen < n-10 {
+				receive(t, other).Ack()
+				seen++
+			}
+			wantQuiet(t, other)
+		})
+	}
+}
