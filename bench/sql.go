@@ -116,17 +116,8 @@ func (d sqlDatabase) drop(ctx context.Context, db *sql.DB, name string) error {
 	if d.driver == "sqlite" {
 		return nil // with its folder
 	}
-	rows, err := db.QueryContext(ctx, "select table_name from information_schema.tables where table_name like '%"+name+"%'")
+	tables, err := tablesWith(ctx, db, name)
 	if err != nil {
-		return err
-	}
-	var tables []string
-	for rows.Next() {
-		var table string
-		err = errors.Join(err, rows.Scan(&table))
-		tables = append(tables, table)
-	}
-	if err := errors.Join(err, rows.Err(), rows.Close()); err != nil {
 		return err
 	}
 	for _, table := range tables {
@@ -139,6 +130,23 @@ func (d sqlDatabase) drop(ctx context.Context, db *sql.DB, name string) error {
 		}
 	}
 	return nil
+}
+
+// tablesWith lists the tables that have name in theirs.
+func tablesWith(ctx context.Context, db *sql.DB, name string) (tables []string, err error) {
+	rows, err := db.QueryContext(ctx, "select table_name from information_schema.tables where table_name like '%"+name+"%'")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var table string
+		if err := rows.Scan(&table); err != nil {
+			return nil, err
+		}
+		tables = append(tables, table)
+	}
+	return tables, rows.Err()
 }
 
 // pretend is a handler that takes some time.
