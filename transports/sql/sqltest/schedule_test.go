@@ -200,6 +200,7 @@ func TestOneTopicInAThousand(t *testing.T) {
 			tr := newTransport(t, b.DB, b.cfg)
 			ch := subscribe(t.Context(), t, tr, "rare", 10, "topic.7")
 			words := subscribe(t.Context(), t, tr, "rare words", 10, "*.7")
+			wantQuiet(t, subscribe(t.Context(), t, tr, "none at all", 10, "nothing"))
 			var batch []transports.Outgoing
 			for i := range 5000 {
 				batch = append(batch, outgoing("topic."+strconv.Itoa(i%1000), strconv.Itoa(i))...)
@@ -280,6 +281,11 @@ func TestRetentionUnderLiveClaims(t *testing.T) {
 			other := subscribe(t.Context(), t, publisher, "other", 1, "b")
 			publish(t, publisher, "a", numbers(1, 6)...)
 			publish(t, publisher, "b", numbers(7, 8)...)
+			idle := transports.Subscription{Name: "idle", Topics: []string{"d"}, Concurrency: 1}
+			if err := publisher.DeclareSubscription(t.Context(), idle, tsql.FromNow); err != nil {
+				t.Fatal(err)
+			}
+			publish(t, publisher, "d", "waits")
 			ackInOrder(t, other, "7", "8")
 			held := []*message.Message{receive(t, ch), receive(t, ch), receive(t, ch)}
 			held[0].Ack()
@@ -290,8 +296,8 @@ func TestRetentionUnderLiveClaims(t *testing.T) {
 			subscribe(t.Context(), t, pruner, "third", 1, "c") // starts its maintenance, which is over when
 			publish(t, pruner, "c", "9")                       // it has seen a message
 			eventually(t, b.DB, 1, "select min(case when event_id = '1' then 1 else 1 end) from "+b.table("messages"))
-			if n := scalar(t, b.DB, "select count(*) from "+b.table("messages")+" where event_id in ('2', '3', '4', '5', '6')"); n != 5 {
-				t.Errorf("%d of the 5 that are still needed are there", n)
+			if n := scalar(t, b.DB, "select count(*) from "+b.table("messages")+" where event_id in ('2', '3', '4', '5', '6', 'waits')"); n != 6 {
+				t.Errorf("%d of the 6 that are still needed are there", n)
 			}
 			for _, msg := range held {
 				msg.Ack()
@@ -363,6 +369,42 @@ func TestSlowConsumerHoardsNothing(t *testing.T) {
 			for seen < n-10 {
 				receive(t, other).Ack()
 				seen++
+			}
+			wantQuiet(t, other)
+		})
+	}
+}
+
+// A message whose handler takes several times the lease stays with its consumer.
+func TestLongHandlerKeepsItsLease(t *testing.T) {
+	t.Parallel()
+	for name, open := range backends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := open(t)
+			b.cfg.Lease = time.Second
+			tr := newTransport(t, b.DB, b.cfg)
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			ch := subscribe(ctx, t, tr, "s", 2, "a")
+			publish(t, tr, "a", "1", "2")
+			first, second := receive(t, ch), receive(t, ch)
+			if err := tr.Requeue(t.Context(), "s", second, 0); err != nil {
+				t.Fatal(err)
+			}
+			second.Ack()
+			again := receive(t, ch) // an exception, which has a lease of its own
+			other := subscribe(t.Context(), t, newTransport(t, b.DB, b.cfg), "s", 2, "a")
+			select {
+			case msg := <-other:
+				t.Fatalf("%s is handled twice", msg.UUID)
+			case <-time.After(3 * b.cfg.Lease):
+			}
+			first.Ack()
+			again.Ack()
+			stop()
+			for range ch {
+				t.Error("something more has come")
 			}
 			wantQuiet(t, other)
 		})
