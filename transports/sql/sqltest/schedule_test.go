@@ -289,19 +289,28 @@ func TestRetentionUnderLiveClaims(t *testing.T) {
 			ackInOrder(t, other, "7", "8")
 			held := []*message.Message{receive(t, ch), receive(t, ch), receive(t, ch)}
 			held[0].Ack()
-			receive(t, ch) // the fourth
+			fourth := receive(t, ch)
 			execute(t, b, "update "+b.table("messages")+" set published_ms = 1")
 			b.cfg.Retention = time.Hour
 			pruner := newTransport(t, b.DB, b.cfg)
-			subscribe(t.Context(), t, pruner, "third", 1, "c") // starts its maintenance, which is over when
-			publish(t, pruner, "c", "9")                       // it has seen a message
-			eventually(t, b.DB, 1, "select min(case when event_id = '1' then 1 else 1 end) from "+b.table("messages"))
+			third := subscribe(t.Context(), t, pruner, "third", 1, "c")
+			publish(t, pruner, "c", "9")
+			ackInOrder(t, third, "9") // the maintenance comes before
 			if n := scalar(t, b.DB, "select count(*) from "+b.table("messages")+" where event_id in ('2', '3', '4', '5', '6', 'waits')"); n != 6 {
 				t.Errorf("%d of the 6 that are still needed are there", n)
 			}
-			for _, msg := range held {
-				msg.Ack()
+			held[1].Ack()
+			held[2].Ack()
+			fourth.Ack()
+			ackInOrder(t, ch, "5", "6")
+			eventually(t, b.DB, 0, "select count(*) from "+b.table("claims"))
+			again := subscribe(t.Context(), t, newTransport(t, b.DB, b.cfg), "fourth", 1, "c")
+			publish(t, pruner, "c", "10")
+			ackInOrder(t, again, "10") // its maintenance comes before
+			if n := scalar(t, b.DB, "select count(*) from "+b.table("messages")+" where event_id in ('waits', '9', '10')"); n != 3 {
+				t.Errorf("%d of the 3 that are needed, or young, are there", n)
 			}
+			eventually(t, b.DB, 3, "select count(*) from "+b.table("messages"))
 		})
 	}
 }
