@@ -161,6 +161,19 @@ func TestGroupTakesFromSinceOn(t *testing.T) {
 	}
 }
 
+func TestInsertPart(t *testing.T) {
+	t.Parallel()
+	rows := make([]row, 5)
+	for i := range rows {
+		rows[i].payload = make([]byte, 10)
+	}
+	for _, c := range []struct{ rows, bytes, want int }{{10, 100, 5}, {3, 100, 3}, {10, 25, 2}, {10, 1, 1}, {1, 1, 1}, {5, 50, 5}} {
+		if got := insertPart(rows, c.rows, c.bytes); got != c.want {
+			t.Errorf("at most %d rows of %d bytes: %d; want %d", c.rows, c.bytes, got, c.want)
+		}
+	}
+}
+
 func TestProgress(t *testing.T) {
 	t.Parallel()
 	c := &claim{first: 10, last: 1000}

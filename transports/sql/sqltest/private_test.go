@@ -41,7 +41,7 @@ func startPostgres(t *testing.T) *privatePostgres {
 		}
 		t.Skip("SKIPPED: PostgreSQL is not installed: apt-get install postgresql")
 	}
-	dir, err := os.MkdirTemp("", "tidings-postgres")
+	dir, err := os.MkdirTemp("", "tidings-postgres") //nolint:usetesting // which only its owner may enter
 	if err != nil {
 		t.Fatal(err)
 	}
