@@ -148,7 +148,7 @@ var importRules = []importRule{
 	},
 	{
 		in:     []string{"./..."},
-		except: []string{"./examples/...", "./bench/...", "./cmd/...", "./transports/sql/sqltest/..."},
+		except: []string{"./examples/...", "./bench/...", "./cmd/...", "./transports/sql/pgnotify/...", "./transports/sql/sqltest/..."},
 		never:  slices.Concat(sqlDrivers, otelSDK),
 		why:    "programs choose drivers and exporters",
 	},

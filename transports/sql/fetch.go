@@ -22,7 +22,7 @@ var errStandby = errors.New("another consumer is active")
 const (
 	fetchTimeout = 30 * time.Second
 	closeGrace   = 2 * time.Second // for a claim under way when the transport is closed: one whose result is not seen waits for its lease to end
-	claimPause   = 5 * time.Millisecond
+	claimPause   = 10 * time.Millisecond
 	maxRetry     = time.Second
 )
 

@@ -138,6 +138,42 @@ func TestLike(t *testing.T) {
 	}
 }
 
+// What was committed before a pattern was added is not for the group, by either cursor.
+func TestGroupTakesFromSinceOn(t *testing.T) {
+	t.Parallel()
+	g := &group{bindings: []binding{{"order.*", 100, 7}, {"a", 0, 0}}}
+	for _, c := range []struct {
+		topic string
+		id, n int64
+		want  bool
+	}{
+		{"order.created", 100, 0, false},
+		{"order.created", 101, 0, true},
+		{"order.created", 101, 7, false},
+		{"order.created", 50, 8, true},
+		{"a", 1, 0, true},
+		{"a", 1, 1, true},
+		{"b", 200, 0, false},
+	} {
+		if got := g.takes(c.topic, c.id, c.n); got != c.want {
+			t.Errorf("%+v: got %t", c, got)
+		}
+	}
+}
+
+func TestInsertPart(t *testing.T) {
+	t.Parallel()
+	rows := make([]row, 5)
+	for i := range rows {
+		rows[i].payload = make([]byte, 10)
+	}
+	for _, c := range []struct{ rows, bytes, want int }{{10, 100, 5}, {3, 100, 3}, {10, 25, 2}, {10, 1, 1}, {1, 1, 1}, {5, 50, 5}} {
+		if got := insertPart(rows, c.rows, c.bytes); got != c.want {
+			t.Errorf("at most %d rows of %d bytes: %d; want %d", c.rows, c.bytes, got, c.want)
+		}
+	}
+}
+
 func TestProgress(t *testing.T) {
 	t.Parallel()
 	c := &claim{first: 10, last: 1000}

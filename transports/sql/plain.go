@@ -11,7 +11,9 @@ type plain struct{}
 
 func (plain) rebind(query string) string { return query }
 
-func (plain) among(ids []int64) (string, []any) { return "m.id in (" + idList(ids) + ")", nil }
+func (plain) among(ids []int64) (string, []any) { //nolint:unparam // PostgreSQL has a parameter
+	return "m.id in (" + idList(ids) + ")", nil
+}
 
 func (plain) topicArgs(topic string, first, last int64) []any { return []any{topic, first, last} }
 
@@ -22,11 +24,11 @@ const (
 )
 
 // insertPart returns how many of rows go into the next statement.
-func insertPart(rows []row) int {
+func insertPart(rows []row, mostRows, mostBytes int) int {
 	size := 0
 	for i, r := range rows {
 		size += len(r.payload) + len(r.metadata)
-		if i > 0 && (i == insertRows || size > insertBytes) {
+		if i > 0 && (i == mostRows || size > mostBytes) {
 			return i
 		}
 	}
@@ -35,7 +37,7 @@ func insertPart(rows []row) int {
 
 func (plain) insert(ctx context.Context, s *store, q Tx, rows []row) error {
 	for len(rows) > 0 {
-		part := rows[:insertPart(rows)]
+		part := rows[:insertPart(rows, insertRows, insertBytes)]
 		rows = rows[len(part):]
 		const columns = 6
 		args := make([]any, 0, columns*len(part))

@@ -161,7 +161,7 @@ func (sqlite) topicRange() string {
 func (sqlite) gapless() string { return "" }
 
 func (sqlite) oneStatement(p *parcel) bool {
-	return len(p.delayed) == 0 && insertPart(p.rows) == len(p.rows)
+	return len(p.delayed) == 0 && insertPart(p.rows, insertRows, insertBytes) == len(p.rows)
 }
 
 func (sqlite) advance(ctx context.Context, s *store, _ bool) (tail, error) {

@@ -8,7 +8,7 @@ require (
 	github.com/gotidings/tidings v0.0.0
 	github.com/jackc/pgx/v5 v5.12.0
 	go.uber.org/goleak v1.3.0
-	modernc.org/sqlite v1.62.0
+	modernc.org/sqlite v1.60.1
 )
 
 require (
@@ -34,3 +34,7 @@ require (
 )
 
 replace github.com/gotidings/tidings => ../../../
+
+replace github.com/gotidings/tidings/transports/sql/pgnotify => ../pgnotify
+
+require github.com/gotidings/tidings/transports/sql/pgnotify v0.0.0

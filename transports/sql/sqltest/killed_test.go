@@ -21,7 +21,7 @@ var victim = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	file := filepath.Join(buildDir(), "victim")
-	cmd := exec.Command("go", "build", "-o", file, "./victim") //nolint:noctx // the test's own time limit ends it
+	cmd := exec.Command("go", "build", "-o", file, "./victim")
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return string(out), err
