@@ -117,6 +117,11 @@ func validateSubscription(s transports.Subscription) error {
 	if len(s.Name) > maxSubscriptionName {
 		return fmt.Errorf("subscription name %.40q… has %d bytes; RabbitMQ allows %d", s.Name, len(s.Name), maxSubscriptionName)
 	}
+	for _, pattern := range s.Topics {
+		if len(pattern) > maxShortString {
+			return fmt.Errorf("subscription %q: the topic %.40q… has %d bytes; the protocol allows %d", s.Name, pattern, len(pattern), maxShortString)
+		}
+	}
 	for _, suffix := range []string{poisonSuffix, removedSuffix, lockSuffix} {
 		if strings.HasSuffix(s.Name, suffix) {
 			return fmt.Errorf("subscription name %q ends in %q, as this transport's own queues do", s.Name, suffix)
@@ -208,9 +213,13 @@ func (c *consumer) run(r *reception) {
 		if why == intakeEnded {
 			c.drain(r)
 		}
+		cut := r.ch.IsClosed()
 		r.close()
 		if why == intakeEnded || why == killed {
 			return
+		}
+		if why == channelLost && !cut {
+			sleep(c.intake, newsOfDeletion) // cancelled by the broker: the queue is gone
 		}
 		r = c.again(why == channelLost && c.beginsCarefully())
 	}

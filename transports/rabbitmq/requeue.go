@@ -27,6 +27,9 @@ func (t *Transport) Requeue(ctx context.Context, subscription string, msg *messa
 }
 
 func (t *Transport) requeue(ctx context.Context, subscription string, msg *message.Message, delay time.Duration) error {
+	if err := canExist(subscription); err != nil {
+		return err
+	}
 	m := t.copyOf(msg)
 	if delay <= 0 {
 		m.key = subscription // by the default exchange, which says so when there is no such queue
@@ -60,6 +63,9 @@ func (t *Transport) Poison(ctx context.Context, subscription string, msg *messag
 }
 
 func (t *Transport) poison(ctx context.Context, subscription string, msg *message.Message) error {
+	if err := canExist(subscription); err != nil {
+		return err
+	}
 	m := t.copyOf(msg)
 	m.key = poisonQueue(subscription)
 	return t.store(ctx, m)[0]
@@ -88,6 +94,15 @@ func (t *Transport) store(ctx context.Context, messages ...outgoing) []error {
 		}
 	}
 	return results
+}
+
+// canExist returns [transports.ErrNoSubscription] for a name that is too long for a
+// queue. The client ends the connection, which is everybody's, when it can't write one.
+func canExist(subscription string) error {
+	if len(subscription) > maxSubscriptionName {
+		return fmt.Errorf("%w: a name has %d bytes at most", transports.ErrNoSubscription, maxSubscriptionName)
+	}
+	return nil
 }
 
 // mustExist returns [transports.ErrNoSubscription] when a subscription has no queue.
@@ -128,7 +143,11 @@ func (t *Transport) Depth(ctx context.Context, subscription string) (transports.
 	if t.isClosed() {
 		return transports.Depth{}, closedError("rabbitmq: depth")
 	}
-	ready, err := t.inspect(ctx, subscription)
+	err := canExist(subscription)
+	ready := 0
+	if err == nil {
+		ready, err = t.inspect(ctx, subscription)
+	}
 	if err != nil {
 		return transports.Depth{}, fmt.Errorf("rabbitmq: depth of %s: %w", subscription, err)
 	}
@@ -148,6 +167,9 @@ func (t *Transport) Depth(ctx context.Context, subscription string) (transports.
 func (t *Transport) RemoveSubscription(ctx context.Context, name string) error {
 	if t.isClosed() {
 		return closedError("rabbitmq: remove subscription")
+	}
+	if canExist(name) != nil {
+		return nil
 	}
 	if err := t.con.start(ctx); err != nil {
 		return err
@@ -178,8 +200,15 @@ func (t *Transport) RemoveSubscription(ctx context.Context, name string) error {
 	if err != nil {
 		return fail(err)
 	}
+	sleep(ctx, newsOfDeletion) // the caller may subscribe anew at once
 	return nil
 }
+
+// newsOfDeletion is how long the broker may take to tell the consumers of a queue that it
+// is gone. If there is one of its name again by then, it does not tell them, but attaches
+// them to that one, and the messages that they get come to nobody, until the broker's
+// consumer timeout.
+const newsOfDeletion = 250 * time.Millisecond
 
 // removals returns how often a subscription was removed lately. A consumer whose queue
 // is gone compares it with what it was when it began.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -24,7 +25,7 @@ type Transport struct {
 	warned sync.Map // topics whose unroutable events were logged
 
 	delays onceFlag // whether the delay tiers are declared
-	locks  sync.Map // name to chan struct{}: who takes from a poison queue in this process
+	locks  sync.Map // name to turn: who takes from a poison queue in this process
 
 	mu        sync.Mutex // guards what follows
 	closed    bool
@@ -56,7 +57,7 @@ func Open(ctx context.Context, cfg Config) (*Transport, error) {
 	t := &Transport{
 		cfg: cfg, log: cfg.Logger,
 		pub: newConnection("publish", cfg, nodes, l), con: newConnection("consume", cfg, nodes, l),
-		consumers: make(map[*consumer]struct{}), ephemeral: make(map[string]struct{}),
+		delays: onceFlag{turn: newTurn()}, consumers: make(map[*consumer]struct{}), ephemeral: make(map[string]struct{}),
 	}
 	ctx, cancel := cfg.withTimeout(ctx)
 	defer cancel()
@@ -194,7 +195,7 @@ func (t *Transport) unroutable(ctx context.Context, topic string, m outgoing) er
 
 // ensureDelays declares the delay tiers when they are needed for the first time.
 func (t *Transport) ensureDelays(ctx context.Context) error {
-	return t.delays.do(func() error { return t.pub.run(ctx, t.declareDelays) })
+	return t.delays.do(ctx, func() error { return t.pub.run(ctx, t.declareDelays) })
 }
 
 // Ping asks the broker for the exchange.
@@ -234,27 +235,28 @@ func (t *Transport) Close() error {
 
 // onceFlag is a sync.Once for what can fail, and is done again then.
 type onceFlag struct {
-	mu   sync.Mutex // guards done
-	done bool
+	turn turn // of who does it
+	done atomic.Bool
 }
 
-func (o *onceFlag) do(f func() error) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.done {
+func (o *onceFlag) do(ctx context.Context, f func() error) error {
+	if o.done.Load() {
+		return nil
+	}
+	if err := o.turn.take(ctx, "waiting for the delay tiers"); err != nil {
+		return err
+	}
+	defer o.turn.leave()
+	if o.done.Load() {
 		return nil
 	}
 	err := f()
-	o.done = err == nil
+	o.done.Store(err == nil)
 	return err
 }
 
 // forget makes do call its function again.
-func (o *onceFlag) forget() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.done = false
-}
+func (o *onceFlag) forget() { o.done.Store(false) }
 
 // patience is how long to wait before a further try of what must succeed.
 const patience = time.Second
