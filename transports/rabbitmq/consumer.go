@@ -2,6 +2,7 @@ package rabbitmq
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -57,8 +58,10 @@ type consumer struct {
 	end    context.CancelCauseFunc // of base
 
 	removals int            // of the subscription, before this consumer
+	began    time.Time      // when that was so
 	inFlight atomic.Int64   // delivered and not settled, on whichever channel
 	settled  chan struct{}  // a signal that inFlight has fallen
+	progress atomic.Bool    // one was acknowledged since the last back-off of an ordered subscription
 	watchers sync.WaitGroup // of messages in flight
 }
 
@@ -104,6 +107,7 @@ func (t *Transport) Subscribe(ctx context.Context, s transports.Subscription) (<
 
 // begin consumes for the first time.
 func (c *consumer) begin(ctx context.Context) (_ *reception, err error) {
+	c.began = time.Now()
 	if c.removals, err = c.t.removals(ctx, c.sub.Name); err != nil {
 		return nil, err
 	}
@@ -203,12 +207,19 @@ func (c *consumer) run(r *reception) {
 	defer c.end(transports.ErrClosed)
 	defer close(c.out)
 	defer c.watchers.Wait()
+	delay := firstDelay
 	for r != nil {
 		why := c.deliverAll(r)
 		if why == outOfOrder { // what is in flight is finished before the rest comes again
 			if why = c.atMost(0, c.intake.Done()); why == goOn {
 				why = outOfOrder
 			}
+			// One that is nacked each time must not go round, and be counted, without a pause.
+			if c.progress.Swap(false) {
+				delay = firstDelay
+			}
+			sleep(c.intake, delay)
+			delay = min(2*delay, longestDelay)
 		}
 		if why == intakeEnded {
 			c.drain(r)
@@ -364,6 +375,7 @@ func (c *consumer) deliver(r *reception, d *amqp.Delivery) outcome {
 func (c *consumer) watch(r *reception, d *amqp.Delivery, msg *message.Message) {
 	select {
 	case <-msg.Acked():
+		c.progress.Store(true)
 		r.acks.ack(d.DeliveryTag)
 	case <-msg.Nacked():
 		c.giveBack(r, d)
@@ -387,15 +399,32 @@ func (c *consumer) giveBack(r *reception, d *amqp.Delivery) {
 		}
 		return
 	}
-	if deliveries(d) >= renewAfter {
-		ctx, cancel := context.WithTimeout(c.base, 10*patience)
-		defer cancel()
-		if err := c.t.requeue(ctx, c.sub.Name, decode(d, c.t.cfg.Exchange), patience); err == nil {
-			r.acks.ack(d.DeliveryTag)
-			return
-		}
+	// Where the broker does not count, the second time is late enough: a message that is
+	// nacked each time must not go round as fast as the network allows.
+	again := !c.canCount() && d.Redelivered && c.intake.Err() == nil
+	if (again || deliveries(d) >= renewAfter) && c.renew(r, d) {
+		r.acks.ack(d.DeliveryTag)
+		return
 	}
 	r.acks.nack(d.DeliveryTag)
+}
+
+// renew sends a copy of a message, which comes in a while and whose count begins anew.
+// While the broker takes no messages, it waits: a nack would count, and poison a message
+// whose process lives.
+func (c *consumer) renew(r *reception, d *amqp.Delivery) bool {
+	for !r.ch.IsClosed() { // else the message comes again, and the copy would be one more
+		ctx, cancel := context.WithTimeout(c.base, 10*patience)
+		err := c.t.requeue(ctx, c.sub.Name, decode(d, c.t.cfg.Exchange), patience)
+		cancel()
+		if err == nil {
+			return true
+		}
+		if c.intake.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
+	}
+	return false
 }
 
 // giveUp poisons a message that seems to end the processes that handle it.
@@ -436,6 +465,9 @@ func (c *consumer) again(careful bool) *reception {
 	defer context.AfterFunc(c.base, cancel)()
 	for delay := firstDelay; ; delay = min(2*delay, longestDelay) {
 		removals, err := c.t.removals(ctx, c.sub.Name)
+		if time.Since(c.began) > 2*c.t.removedExpiry { // those are forgotten by now
+			c.removals = 0
+		}
 		if err == nil && removals > c.removals {
 			c.log.Info("the subscription was removed")
 			return nil
@@ -456,14 +488,17 @@ func (c *consumer) again(careful bool) *reception {
 	}
 }
 
-// drain ends the intake and lets the receiver settle what is in flight. An ordered subscription is not cancelled while something is in flight: the
-// broker would let another consumer overtake it.
+// drain ends the intake and lets the receiver settle what is in flight. An ordered
+// subscription is not cancelled while something is in flight: the broker would let
+// another consumer overtake it.
 func (c *consumer) drain(r *reception) {
 	if !c.sub.Ordered {
 		_ = r.ch.Cancel(r.tag, false) // if it is lost, so is what follows
+		var giving sync.WaitGroup     // together: each may wait for the broker to take a copy
 		for d := range r.deliveries {
-			c.giveBack(r, &d)
+			giving.Go(func() { c.giveBack(r, &d) })
 		}
+		giving.Wait()
 	}
 	if c.atMost(0, nil) == goOn && c.sub.Ephemeral {
 		_, _ = r.ch.QueueDelete(poisonQueue(c.sub.Name), false, false, false) // else it goes with the connection

@@ -82,7 +82,7 @@ func (t *Transport) copyOf(msg *message.Message) outgoing {
 // store publishes messages to queues that have to be there, and returns the result of
 // each.
 func (t *Transport) store(ctx context.Context, messages ...outgoing) []error {
-	results := t.out.publish(ctx, messages)
+	results := t.send(ctx, messages)
 	for i, err := range results {
 		switch m := messages[i]; {
 		case !errors.Is(err, errReturned):
@@ -179,7 +179,7 @@ func (t *Transport) RemoveSubscription(ctx context.Context, name string) error {
 	note := name + removedSuffix
 	err := t.con.run(ctx, func(ch *amqp.Channel) error {
 		_, err := ch.QueueDeclare(note, true, false, false, false, amqp.Table{
-			"x-queue-type": string(Classic), "x-expires": removedExpiry.Milliseconds(),
+			"x-queue-type": string(Classic), "x-expires": t.removedExpiry.Milliseconds(), "x-message-ttl": t.removedExpiry.Milliseconds(),
 		})
 		return explain("queue", note, err)
 	})

@@ -24,6 +24,8 @@ type Transport struct {
 	out    publisher
 	warned sync.Map // topics whose unroutable events were logged
 
+	removedExpiry time.Duration // how long a removal is known
+
 	delays onceFlag // whether the delay tiers are declared
 	locks  sync.Map // name to turn: who takes from a poison queue in this process
 
@@ -57,7 +59,7 @@ func Open(ctx context.Context, cfg Config) (*Transport, error) {
 	t := &Transport{
 		cfg: cfg, log: cfg.Logger,
 		pub: newConnection("publish", cfg, nodes, l), con: newConnection("consume", cfg, nodes, l),
-		delays: onceFlag{turn: newTurn()}, consumers: make(map[*consumer]struct{}), ephemeral: make(map[string]struct{}),
+		removedExpiry: removedExpiry, delays: onceFlag{turn: newTurn()}, consumers: make(map[*consumer]struct{}), ephemeral: make(map[string]struct{}),
 	}
 	ctx, cancel := cfg.withTimeout(ctx)
 	defer cancel()
@@ -70,7 +72,7 @@ func Open(ctx context.Context, cfg Config) (*Transport, error) {
 	}
 	for range cfg.PublishChannels {
 		lane := &lane{
-			conn: t.pub, window: cfg.ConfirmWindow, log: cfg.Logger, declare: t.declareExchanges,
+			conn: t.pub, window: cfg.ConfirmWindow, log: cfg.Logger, declare: t.declareAgain,
 			queue: make(chan *call, laneQueue), gone: make(chan struct{}),
 		}
 		t.out.lanes = append(t.out.lanes, lane)
@@ -139,7 +141,7 @@ func (t *Transport) publish(ctx context.Context, batch []transports.Outgoing, co
 		}
 	}
 	if len(messages) > 0 {
-		for i, err := range t.out.publish(ctx, messages) {
+		for i, err := range t.send(ctx, messages) {
 			if errors.Is(err, errReturned) {
 				err = t.unroutable(ctx, batch[index[i]].Topic, messages[i])
 			}
