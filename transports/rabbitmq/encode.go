@@ -165,8 +165,11 @@ func shrink(headers amqp.Table, frameSize int) {
 	}
 	// Many short ones then. A message over a frame would end the connection, again and again.
 	for _, key := range byLength {
-		if headerSize(headers) <= frameSize || key == idHeader || key == watermillID {
+		if headerSize(headers) <= frameSize {
 			return
+		}
+		if key == idHeader || key == watermillID {
+			continue
 		}
 		delete(headers, key)
 		shortened = append(shortened, key)

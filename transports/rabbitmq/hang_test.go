@@ -37,7 +37,7 @@ func deafBroker(t *testing.T, heartbeats bool) (url string) {
 				return
 			}
 			serving.Go(func() {
-				defer conn.Close()
+				defer func() { _ = conn.Close() }()
 				handshake(conn)
 				if heartbeats {
 					serving.Go(func() {
@@ -114,7 +114,7 @@ func TestSilentConnectionIsLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	select {
-	case <-conn.lost:
+	case <-conn.lost: //nolint:errcheck // a signal
 	case <-time.After(testPatience / 2):
 		t.Error("the connection is up still")
 		_ = conn.CloseDeadline(time.Now())
@@ -211,7 +211,8 @@ func TestLockIsNotLeftBehind(t *testing.T) {
 	other := b.open()
 	for i := range 100 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*30*time.Microsecond)
-		for range b.Poisoned(ctx, s.Name) {
+		for _, err := range b.Poisoned(ctx, s.Name) {
+			_ = err // wherever it was
 		}
 		cancel()
 		ctx, cancel = context.WithTimeout(t.Context(), testPatience/4)

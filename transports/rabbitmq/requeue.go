@@ -168,8 +168,8 @@ func (t *Transport) RemoveSubscription(ctx context.Context, name string) error {
 	if t.isClosed() {
 		return closedError("rabbitmq: remove subscription")
 	}
-	if canExist(name) != nil {
-		return nil
+	if len(name) > maxSubscriptionName {
+		return nil // such a subscription was never made
 	}
 	if err := t.con.start(ctx); err != nil {
 		return err
