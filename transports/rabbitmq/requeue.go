@@ -120,11 +120,12 @@ func (t *Transport) mustExist(ctx context.Context, subscription string) error {
 }
 
 // inspect returns how many messages are ready in a queue.
-func (t *Transport) inspect(ctx context.Context, queue string) (ready int, err error) {
+func (t *Transport) inspect(ctx context.Context, queue string) (int, error) {
 	if err := t.con.start(ctx); err != nil {
 		return 0, err
 	}
-	err = t.con.run(ctx, func(ch *amqp.Channel) error {
+	var ready int // written in the background still when ctx has ended
+	err := t.con.run(ctx, func(ch *amqp.Channel) error {
 		q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
 		ready = q.Messages
 		return err
@@ -132,7 +133,10 @@ func (t *Transport) inspect(ctx context.Context, queue string) (ready int, err e
 	if isCode(err, amqp.NotFound) {
 		return 0, fmt.Errorf("%w: there is no queue %q", transports.ErrNoSubscription, queue)
 	}
-	return ready, err
+	if err != nil {
+		return 0, err
+	}
+	return ready, nil
 }
 
 // Depth counts what is ready in a subscription's queue and in its poison queue. The
