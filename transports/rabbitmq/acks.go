@@ -1,6 +1,7 @@
 package rabbitmq
 
 import (
+	"runtime"
 	"sync"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -87,6 +88,7 @@ func (a *acks) run() {
 	for {
 		select {
 		case <-a.wake:
+			runtime.Gosched() // receivers that are about to settle come along
 			a.flush()
 		case <-a.stop:
 			return
