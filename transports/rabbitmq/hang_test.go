@@ -136,6 +136,7 @@ func TestCallsWaitForTheirOwnContextOnly(t *testing.T) {
 		waiting.Go(func() { _ = tr.ensureDelays(patient) })
 		waiting.Go(func() { _, _ = tr.Depth(patient, "s") })
 	}
+	b.eventually("both turns are taken", func() bool { return len(tr.delays.turn) == 1 && len(tr.con.starting) == 1 })
 	for name, call := range map[string]func(context.Context) error{
 		"delayed publish": func(ctx context.Context) error {
 			return tr.PublishBatch(ctx, []transports.Outgoing{{Topic: "a", Message: newMessage(t, "1"), Delay: time.Second}})
@@ -155,11 +156,11 @@ func TestCallsWaitForTheirOwnContextOnly(t *testing.T) {
 		}
 		cancel()
 	}
-	giveUp()
-	waiting.Wait()
 	if err := tr.Close(); err != nil {
 		t.Error(err)
 	}
+	waiting.Wait() // Close ends them, not their context
+	giveUp()
 }
 
 // A name that the protocol can't write must not end the connection of everybody.
@@ -192,7 +193,7 @@ func TestNamesThatTheProtocolCantWrite(t *testing.T) {
 	}
 	s := b.sub("long", 1)
 	s.Topics = append(s.Topics, strings.Repeat("t", 300))
-	if _, err := b.Subscribe(ctx, s); err == nil || errors.Is(err, context.DeadlineExceeded) {
+	if _, err := b.Subscribe(ctx, s); err == nil || !strings.Contains(err.Error(), "300 bytes") {
 		t.Errorf("subscribe to a topic of 300 bytes: %v", err)
 	}
 	b.publish("1")
@@ -249,5 +250,48 @@ func TestWalkSeesWhatComesMeanwhile(t *testing.T) {
 	})
 	if seen != first+later || err != nil {
 		t.Errorf("seen %d, %v; want %d", seen, err, first+later)
+	}
+}
+
+// What the broker refuses for now is sent again.
+func TestNackedPublishIsSentAgain(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	full, err := b.raw.QueueDeclare("", false, true, true, false, amqp.Table{"x-max-length": int64(1), "x-overflow": "reject-publish"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.raw.QueueBind(full.Name, "a", b.id, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.publish("1")
+	result := make(chan error, 1)
+	go func() { result <- b.Publish("a", newMessage(t, "2")) }()
+	select {
+	case err := <-result:
+		t.Fatalf("publish to a full queue: %v", err)
+	case <-time.After(4 * nackMinDelay):
+	}
+	if _, ok, err := b.raw.Get(full.Name, true); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+}
+
+// A connection that is lost in the middle of a call is no error of the call.
+func TestLostCallIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	calls := 0
+	err := b.pub.run(t.Context(), func(*amqp.Channel) error {
+		if calls++; calls == 1 {
+			return errLost
+		}
+		return nil
+	})
+	if calls != 2 || err != nil {
+		t.Errorf("%d calls, %v", calls, err)
 	}
 }
