@@ -18,7 +18,7 @@ func TestHandledEventsAreNotTakenForOneAnotherByTheirHash(t *testing.T) {
 			h := newHandledEvents(size)
 			h.hash = func(key DedupKey) uint64 {
 				n, _ := strconv.ParseUint(key.Event.ID, 10, 64) // numbers, as made here
-				return n % uint64(hashes) //nolint:gosec // positive
+				return n % uint64(hashes)                       //nolint:gosec // positive
 			}
 			key := func(n int) DedupKey { return DedupKey{Event: transports.EventKey{ID: strconv.Itoa(n)}} }
 			for n := range 5 * size {
