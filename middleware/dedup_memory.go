@@ -10,7 +10,7 @@ import (
 // MemoryDedupConfig configures [NewMemoryDedup]. The zero value is ready to use.
 type MemoryDedupConfig struct {
 	// Size is the most handled events remembered; beyond it the oldest are
-	// forgotten. 0 means 100,000, which takes some 30 MB. Events being handled
+	// forgotten. 0 means 100,000, which takes some 20 MB. Events being handled
 	// come on top and are never forgotten.
 	Size int
 

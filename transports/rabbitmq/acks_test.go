@@ -52,9 +52,10 @@ func newFakeBroker(n uint64) *fakeBroker {
 	return b
 }
 
-// manualAcks are acks that send only when they are told to.
+// manualAcks are acks that send only when they are told to, with a ring that grows and goes
+// round soon.
 func manualAcks(b *fakeBroker) *acks {
-	return &acks{ch: b, wake: make(chan struct{}, 1), ahead: make([]ackState, smallRing)}
+	return &acks{ch: b, wake: make(chan struct{}, 1), ahead: make([]ackState, 1)}
 }
 
 func TestAcksInARowAreOne(t *testing.T) {
