@@ -40,7 +40,8 @@ func (b *fakeBroker) settle(tag uint64, multiple bool, how string) error {
 	return b.fault
 }
 
-func (b *fakeBroker) Ack(tag uint64, multiple bool) error     { return b.settle(tag, multiple, "ack") }
+func (b *fakeBroker) Ack(tag uint64, multiple bool) error { return b.settle(tag, multiple, "ack") }
+
 func (b *fakeBroker) Nack(tag uint64, multiple, _ bool) error { return b.settle(tag, multiple, "nack") }
 
 func newFakeBroker(n uint64) *fakeBroker {
