@@ -169,7 +169,7 @@ func TestInsertPart(t *testing.T) {
 	for i := range rows {
 		rows[i] = row{topic: "t", eventID: "i", source: "s", key: "k", metadata: "m", payload: make([]byte, 5)}
 	}
-	for _, c := range []struct{ rows, bytes, want int }{{10, 100, 5}, {3, 100, 3}, {10, 25, 2}, {10, 1, 1}, {1, 1, 1}, {5, 50, 5}} {
+	for _, c := range []struct{ rows, bytes, want int }{{10, 100, 5}, {3, 100, 3}, {10, 25, 2}, {10, 19, 1}, {10, 1, 1}, {1, 1, 1}, {5, 50, 5}} {
 		if got := insertPart(rows, c.rows, c.bytes); got != c.want {
 			t.Errorf("at most %d rows of %d bytes: %d; want %d", c.rows, c.bytes, got, c.want)
 		}
