@@ -63,7 +63,8 @@
 //
 // [New] makes them, and may be called by several processes at once; [Migrate] and
 // [MigrationSQL] are for teams that keep schema changes apart. Then New needs the rights
-// to SELECT, INSERT, UPDATE and DELETE only. Only this package may write to messages.
+// to SELECT, INSERT, UPDATE and DELETE only, and on PostgreSQL to USAGE of the schema and
+// to SELECT on the sequence of messages. Only this package may write to messages.
 //
 // One poller in a process looks for what is new: every 10 ms while there is something,
 // every Config.PollInterval when there is not, and at once when the process itself has
@@ -93,7 +94,8 @@
 //
 // Galera, an auto_increment_increment other than 1, and statement-based replication are
 // refused by New. Each publish is a transaction, which holds a shared lock on a row of
-// gates until it ends. Payloads are limited by max_allowed_packet, less 1 MiB.
+// gates until it ends. Payloads are limited by max_allowed_packet, less 1 MiB, and a message
+// with its metadata by half a MiB more; a packet has to have 2 MiB at least.
 //
 // # Limits
 //

@@ -27,7 +27,7 @@ const (
 func insertPart(rows []row, mostRows, mostBytes int) int {
 	size := 0
 	for i, r := range rows {
-		size += len(r.payload) + len(r.metadata)
+		size += r.size()
 		if i > 0 && (i == mostRows || size > mostBytes) {
 			return i
 		}
@@ -37,7 +37,11 @@ func insertPart(rows []row, mostRows, mostBytes int) int {
 
 func (plain) insert(ctx context.Context, s *store, q Tx, rows []row) error {
 	for len(rows) > 0 {
-		part := rows[:insertPart(rows, insertRows, insertBytes)]
+		mostBytes := insertBytes
+		if s.maxRow > 0 {
+			mostBytes = min(mostBytes, s.maxRow)
+		}
+		part := rows[:insertPart(rows, insertRows, mostBytes)]
 		rows = rows[len(part):]
 		const columns = 6
 		args := make([]any, 0, columns*len(part))

@@ -135,7 +135,11 @@ func (s *store) row(topic string, msg *message.Message) (row, error) {
 	if n := len(msg.Payload); n > s.cfg.MaxMessageBytes {
 		return row{}, transports.TooLarge(n, s.cfg.MaxMessageBytes)
 	}
-	return rowOf(topic, msg)
+	r, err := rowOf(topic, msg)
+	if n := r.size(); err == nil && s.maxRow > 0 && n > s.maxRow {
+		return row{}, fmt.Errorf("%w: %d bytes with the metadata, limit %d", transports.ErrTooLarge, n, s.maxRow)
+	}
+	return r, err
 }
 
 // rowOf makes the row of a message that was published once, and may have no topic any more.

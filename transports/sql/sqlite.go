@@ -119,7 +119,7 @@ func (d sqlite) migrate(ctx context.Context, s *store, fn func(Tx) error) error 
 			return err
 		}
 		if _, err := s.exec(ctx, tx, `delete from {migrations} where version < 0`); err != nil { // a write also when the table is there
-			return err
+			return fmt.Errorf("the table %s can't be written: %w", s.write("{migrations}"), err)
 		}
 		return fn(tx)
 	})

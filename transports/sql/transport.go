@@ -69,6 +69,9 @@ func New(ctx context.Context, db *sql.DB, cfg Config) (*Transport, error) {
 		return nil, err
 	}
 	s.cfg.MaxMessageBytes = cfg.maxMessageBytes(maxBytes)
+	if maxBytes > 0 {
+		s.maxRow = maxBytes + metadataMargin
+	}
 	if maxBytes > 0 && s.cfg.MaxMessageBytes > maxBytes {
 		return nil, fmt.Errorf("the field MaxMessageBytes is %d, and the server takes no more than %d", s.cfg.MaxMessageBytes, maxBytes)
 	}
