@@ -82,6 +82,9 @@ func sqlCases() []benchCase {
 				})
 			}
 		}
+		for _, c := range sqlPublishCases(d) {
+			add(c.variant, c.peer, c.prepare)
+		}
 	}
 	return cases
 }

@@ -44,13 +44,9 @@ func prepareWatermillSQL(ctx context.Context, l *ledger, d sqlDatabase, work tim
 	send := func(ctx context.Context, batch ...purchase) error {
 		msgs := make([]*message.Message, len(batch))
 		for i, e := range batch {
-			data, err := json.Marshal(e)
-			if err != nil {
+			var err error
+			if msgs[i], err = plainMessage(ctx, e); err != nil {
 				return err
-			}
-			msgs[i] = message.NewMessageWithContext(ctx, events.NewID(), data)
-			for _, key := range []string{"ce_source", "ce_type", "ce_time", "ce_correlationid", "content-type"} {
-				msgs[i].Metadata[key] = "2026-02-03T04:05:06.7Z" // as much as the bus writes
 			}
 		}
 		return publisher.Publish(topic, msgs...)
@@ -89,4 +85,17 @@ func prepareWatermillSQL(ctx context.Context, l *ledger, d sqlDatabase, work tim
 	return rig{run: run, close: func() error {
 		return errors.Join(stop(), subscriber.Close(), clean())
 	}}, nil
+}
+
+// plainMessage is an event as a message that was made without the bus.
+func plainMessage(ctx context.Context, e purchase) (*message.Message, error) {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return nil, err
+	}
+	msg := message.NewMessageWithContext(ctx, events.NewID(), data)
+	for _, key := range []string{"ce_source", "ce_type", "ce_time", "ce_correlationid", "content-type"} {
+		msg.Metadata[key] = "2026-02-03T04:05:06.7Z" // as much as the bus writes
+	}
+	return msg, nil
 }
