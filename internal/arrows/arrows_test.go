@@ -109,6 +109,11 @@ var importRules = []importRule{
 		why: "middleware works on any Watermill router, without the bus",
 	},
 	{
+		in:   []string{"./health/..."},
+		only: []string{"./bus", "./transports"},
+		why:  "it asks what a service has, by the interfaces of the seam",
+	},
+	{
 		in:    []string{"./bus"}, // not bus/bustest, which runs on the memory transport
 		never: []string{"./transports/*"},
 		why:   "programs choose the transport",
@@ -156,7 +161,7 @@ var importRules = []importRule{
 
 var linkRules = []linkRule{
 	{
-		in:    []string{"./events/...", "./handlers/...", "./transports", "./transports/memory/...", "./transports/watermill", "./middleware/...", "./bus/..."},
+		in:    []string{"./events/...", "./handlers/...", "./transports", "./transports/memory/...", "./transports/watermill", "./middleware/...", "./bus/...", "./health/..."},
 		never: slices.Concat(amqp, sqlCode, otelSDK),
 		why:   "a program that imports bus and transports/memory links no AMQP, SQL or OpenTelemetry SDK code",
 	},
