@@ -53,6 +53,7 @@ type consumer struct {
 	nextSeq    int64
 	pace       pace
 	active     bool            // holds the lease of an ordered subscription
+	activeFrom time.Time       // when that lease began
 	safe       subscriptionRow // cursor, once what is below it is in claims
 
 	source // of fetch alone

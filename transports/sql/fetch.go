@@ -264,13 +264,25 @@ func (c *consumer) activate(ctx context.Context) (bool, error) {
 	if active {
 		return true, nil
 	}
+	began := time.Now()
 	ok, err := c.transport.store.activate(ctx, c.group, c.transport.owner)
 	if ok {
 		c.hints.Or(hintAll)
 		c.inherited = false
 	}
 	c.mu.Lock()
-	c.active = ok
+	c.active, c.activeFrom = ok, began
 	c.mu.Unlock()
 	return ok, err
+}
+
+// activeUntil returns until when nobody else can become the active consumer of an ordered
+// subscription, the zero time when somebody may be already.
+func (c *consumer) activeUntil() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.active {
+		return time.Time{}
+	}
+	return c.activeFrom.Add(c.transport.store.cfg.Lease)
 }

@@ -176,21 +176,20 @@ func (mysql) gapless() string {
 	return `coalesce((select g.last from {gaps} g where g.first <= m.id order by g.first desc limit 1), 0) < m.id`
 }
 
-// oneStatement is never: the gate has to be locked first.
-func (mysql) oneStatement(*parcel) bool { return false }
+// oneStatement: the gate is locked until the end of the statement's own transaction.
+func (mysql) oneStatement(p *parcel) bool {
+	return len(p.delayed) == 0 && insertPart(p.rows) == len(p.rows)
+}
 
 // insert locks a gate before it takes ids, until the end of the transaction. Which one
 // does not matter for what is right. So the current one is read as the transaction sees
 // it, which may be an old one.
+//
+// The lock is part of the first row's values, so that it costs no round trip: they are
+// evaluated before the row is written, and the id is taken as it is. Where the gates are
+// missing the value is NULL, which the column refuses.
 func (d mysql) insert(ctx context.Context, s *store, q Tx, rows []row) error {
-	found, err := s.one(ctx, q, []any{new(int64)}, `select id from {gates} where id = (select gate from {log}) lock in share mode`)
-	if err == nil && !found {
-		err = fmt.Errorf("the table %s is empty", s.write("{gates}"))
-	}
-	if err != nil {
-		return err
-	}
-	return d.plain.insert(ctx, s, q, rows)
+	return d.plain.insert(ctx, s, q, rows, "{now} + 0 * (select id from {gates} where id = (select gate from {log}) lock in share mode)")
 }
 
 // mysqlGap is a row of gaps. pending has a bit for each gate that may still be held by

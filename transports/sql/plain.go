@@ -33,7 +33,8 @@ func insertPart(rows []row) int {
 	return len(rows)
 }
 
-func (plain) insert(ctx context.Context, s *store, q Tx, rows []row) error {
+// insert writes rows. published is the expression of the first row's time.
+func (plain) insert(ctx context.Context, s *store, q Tx, rows []row, published string) error {
 	for len(rows) > 0 {
 		part := rows[:insertPart(rows)]
 		rows = rows[len(part):]
@@ -43,6 +44,7 @@ func (plain) insert(ctx context.Context, s *store, q Tx, rows []row) error {
 			args = append(args, r.topic, r.eventID, r.source, r.key, r.metadata, r.payload)
 		}
 		values := slices.Repeat([]string{"(?, ?, ?, ?, ?, ?, {now})"}, len(part))
+		values[0] = "(?, ?, ?, ?, ?, ?, " + published + ")"
 		_, err := s.exec(ctx, q, `insert into {messages} (topic, event_id, source, partition_key, metadata, payload, published_ms) values `+strings.Join(values, ", "), args...)
 		if err != nil {
 			return err

@@ -160,6 +160,10 @@ func (sqlite) topicRange() string {
 
 func (sqlite) gapless() string { return "" }
 
+func (d sqlite) insert(ctx context.Context, s *store, q Tx, rows []row) error {
+	return d.plain.insert(ctx, s, q, rows, "{now}")
+}
+
 func (sqlite) oneStatement(p *parcel) bool {
 	return len(p.delayed) == 0 && insertPart(p.rows) == len(p.rows)
 }

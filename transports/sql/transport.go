@@ -10,6 +10,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
 
+	"github.com/gotidings/tidings/internal/lease"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -77,6 +78,9 @@ func New(ctx context.Context, db *sql.DB, cfg Config) (*Transport, error) {
 	return t, nil
 }
 
+// Dialect returns the kind of the database.
+func (t *Transport) Dialect() Dialect { return t.store.cfg.Dialect }
+
 // usable returns why nothing can be done: ErrClosed, or the end of ctx.
 func (t *Transport) usable(ctx context.Context) error {
 	if t.closed.Err() != nil {
@@ -136,6 +140,9 @@ func (t *Transport) Subscribe(ctx context.Context, s transports.Subscription) (<
 	// Messages live until Close, not until the end of ctx, but with its values.
 	delivery, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(t.closed, func() { cancel(context.Cause(t.closed)) })
+	if s.Ordered {
+		delivery = lease.With(delivery, c.activeUntil)
+	}
 	c.delivery = delivery
 	c.intake, c.stopIntake = context.WithCancel(ctx)
 	unhook := context.AfterFunc(delivery, c.stopIntake)
