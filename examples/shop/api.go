@@ -23,8 +23,8 @@ func (a *api) routes(mux *http.ServeMux) {
 }
 
 func (a *api) postCustomer(w http.ResponseWriter, r *http.Request) {
-	var c customer
-	if !a.read(w, r, &c, func() error { return c.validate() }) {
+	c, ok := read[customer](w, r)
+	if !ok {
 		return
 	}
 	id, err := a.orders.register(r.Context(), c)
@@ -36,8 +36,8 @@ func (a *api) postCustomer(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *api) postOrder(w http.ResponseWriter, r *http.Request) {
-	var request orderRequest
-	if !a.read(w, r, &request, func() error { return request.validate() }) {
+	request, ok := read[orderRequest](w, r)
+	if !ok {
 		return
 	}
 	placed, err := a.orders.place(r.Context(), request)
@@ -65,10 +65,10 @@ func (a *api) getOrder(w http.ResponseWriter, r *http.Request) {
 
 // read reads and validates a body. It answers the request, and returns false, when that
 // is bad.
-func (a *api) read(w http.ResponseWriter, r *http.Request, body any, validate func() error) bool {
+func read[T interface{ validate() error }](w http.ResponseWriter, r *http.Request) (body T, ok bool) {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	decoder.DisallowUnknownFields()
-	err := decoder.Decode(body)
+	err := decoder.Decode(&body)
 	if err == nil {
 		if _, more := decoder.Token(); !errors.Is(more, io.EOF) {
 			err = errors.New("there is something behind the JSON object")
@@ -76,17 +76,17 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, body any, validate fu
 	}
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		fail(w, http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB")
-		return false
+		return body, false
 	}
 	if err != nil {
 		fail(w, http.StatusBadRequest, "the body can't be read: "+err.Error())
-		return false
+		return body, false
 	}
-	if err := validate(); err != nil {
+	if err := body.validate(); err != nil {
 		fail(w, http.StatusUnprocessableEntity, strings.Split(err.Error(), "\n")...)
-		return false
+		return body, false
 	}
-	return true
+	return body, true
 }
 
 // refuse answers a request that could not be done. What an unexpected error says is for
