@@ -357,4 +357,3 @@ func TestInboxOnABus(t *testing.T) {
 		}
 	}
 }
-
