@@ -59,7 +59,7 @@ var postgresServer = &server{
 
 var mysqlServer = &server{
 	dialect: tsql.MySQL, env: "MYSQL_URL", local: "mysql://root@127.0.0.1:3306/test", driver: "mysql",
-	command: "docker compose --profile sql up -d mysql; or apt-get install mariadb-server",
+	command: "docker compose --profile sql up -d mariadb; or apt-get install mariadb-server",
 }
 
 func (s *server) url() string {
