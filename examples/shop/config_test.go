@@ -21,6 +21,7 @@ func TestUsageErrors(t *testing.T) {
 		"address":         {args: []string{"-addr", "here"}, want: []string{"-addr: it takes a host and a port"}},
 		"database":        {args: []string{"-db", "oracle://x"}, want: []string{`-db: its scheme is "oracle"`}},
 		"database, file":  {args: []string{"-db", "sqlite:"}, want: []string{"-db: it has no file"}},
+		"database, more":  {args: []string{"-db", "mysql://root@localhost/test?timeout=soon"}, want: []string{"-db: it has parameters"}},
 		"transport":       {args: []string{"-transport", "carrier-pigeon://x"}, want: []string{`-transport: its scheme is "carrier-pigeon"`}},
 		"load":            {args: []string{"-load", "-1"}, want: []string{"-load: it takes a whole number"}},
 		"mail":            {args: []string{"-mail-failures", "NaN"}, want: []string{"-mail-failures: it takes a number from 0 to 1"}},

@@ -89,7 +89,11 @@ func dataSource(rawURL string) (dialect tsql.Dialect, driver, dsn string, err er
 		cfg.User = u.User.Username()
 		cfg.Passwd, _ = u.User.Password()
 		cfg.InterpolateParams = true // one round trip a statement
-		return tsql.MySQL, "mysql", cfg.FormatDSN(), nil
+		dsn = cfg.FormatDSN() + "&" + u.RawQuery
+		if _, err := mysql.ParseDSN(dsn); err != nil {
+			return "", "", "", errors.New("it has parameters that the driver does not take")
+		}
+		return tsql.MySQL, "mysql", dsn, nil
 	case "sqlite":
 		file := u.Opaque + u.Path
 		if file == "" {

@@ -1,6 +1,11 @@
 package main
 
 import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -40,14 +45,64 @@ func TestLoadEmbedded(t *testing.T) {
 
 func TestLoadOnServers(t *testing.T) {
 	t.Parallel()
-	postgres, rabbitMQ := testserver.Postgres(t), testserver.RabbitMQ(t)
+	postgres, rabbitMQ := schemaOf(t, testserver.Postgres(t)), testserver.RabbitMQ(t)
 	put(t, "-db", postgres, "-transport", rabbitMQ)
 	put(t, "-db", postgres)
 }
 
 func TestLoadOnMySQL(t *testing.T) {
 	t.Parallel()
-	put(t, "-db", testserver.MySQL(t), "-vip-after", "3")
+	put(t, "-db", databaseOf(t, testserver.MySQL(t)), "-vip-after", "3")
+}
+
+// schemaOf makes a schema for the test, and returns the URL with it.
+func schemaOf(t *testing.T, server string) string {
+	t.Helper()
+	name := "shop_test_" + strings.ToLower(rand.Text())
+	around(t, server, "create schema "+name, "drop schema "+name+" cascade")
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := u.Query()
+	query.Set("search_path", name)
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+// databaseOf makes a database for the test, and returns the URL with it.
+func databaseOf(t *testing.T, server string) string {
+	t.Helper()
+	name := "shop_test_" + strings.ToLower(rand.Text())
+	around(t, server, "create database "+name, "drop database "+name)
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = "/" + name
+	return u.String()
+}
+
+// around runs a statement now, and another one after the test.
+func around(t *testing.T, server, before, after string) {
+	t.Helper()
+	_, driver, dsn, err := dataSource(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.ExecContext(t.Context(), before); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_, err := db.ExecContext(context.Background(), after)
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // Two runs in one shop: each counts its own orders.

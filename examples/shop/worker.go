@@ -41,9 +41,9 @@ func newBus(from transports.Transport, cfg config, w *worker, ib *inbox.Inbox, l
 	inbox.Subscribe(b, ib, "reserve-inventory", w.reserve)
 	inbox.Subscribe(b, ib, "promote-customer", w.promote)
 	// Others happen at least once, with a key by which the provider knows them again.
-	bus.Subscribe(b, "confirm-order", w.mail.confirm)
-	bus.Subscribe(b, "send-welcome-email", handlers.WelcomeEmail(w.mail))
-	bus.Subscribe(b, "send-vip-greeting", handlers.VIPGreeting(w.mail))
+	bus.Subscribe(b, "confirm-order", w.mail.confirm, bus.WithoutDedup())
+	bus.Subscribe(b, "send-welcome-email", handlers.WelcomeEmail(w.mail), bus.WithoutDedup())
+	bus.Subscribe(b, "send-vip-greeting", handlers.VIPGreeting(w.mail), bus.WithoutDedup())
 	// endregion
 	return b, nil
 }
