@@ -31,6 +31,7 @@ func TestOrderGoesThroughTheShop(t *testing.T) {
 		t.Errorf("%d pieces reserved, want 3", n)
 	}
 	until(t, "the welcome", func() bool { return count(t, s.db, `select count(*) from shop_emails where kind = 'welcome'`) == 1 })
+	until(t, "the count of it", func() bool { return count(t, s.db, `select orders from shop_customers`) == 1 })
 	if n := count(t, s.db, `select vip from shop_customers`); n != 0 {
 		t.Error("a VIP after one order")
 	}

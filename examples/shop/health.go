@@ -14,7 +14,6 @@ func (s *service) handler() (http.Handler, error) {
 	// region health
 	checks := []health.Check{
 		{Name: "database", Func: s.db.PingContext},
-		{Name: "open", Func: s.accepting},
 		health.Transport(s.broker),
 	}
 	if s.bus != nil {
@@ -36,14 +35,6 @@ func (s *service) handler() (http.Handler, error) {
 		a.routes(mux)
 	}
 	return mux, nil
-}
-
-// accepting fails once the process shuts down, while it still finishes what it has.
-func (s *service) accepting(context.Context) error {
-	if s.draining.Load() {
-		return health.Fail("the process shuts down", nil)
-	}
-	return nil
 }
 
 // oldestEvent is for how long the oldest event has waited for the relay.

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gotidings/tidings/bus"
@@ -34,7 +33,6 @@ type service struct {
 
 	listener net.Listener
 	server   *http.Server
-	draining atomic.Bool // it is not to be sent requests any more
 
 	stopRelay context.CancelFunc
 	failed    chan error // what has ended by itself, and why
@@ -121,7 +119,6 @@ func (s *service) start(ctx context.Context) (err error) {
 // deliveries, and what was published meanwhile is relayed as far as it goes; the rest is
 // in the database.
 func (s *service) stop() error {
-	s.draining.Store(true)
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.shutdownTimeout+10*time.Second)
 	defer cancel()
 	var errs []error

@@ -86,15 +86,20 @@ func TestSignalEndsTheProgramCleanly(t *testing.T) {
 	}
 }
 
-func TestProcessThatShutsDownIsNotReady(t *testing.T) {
+func TestDatabaseThatIsAwayIsNotReady(t *testing.T) {
 	t.Parallel()
 	s := startShop(t, newConfig(t, "-role", "api"))
-	s.draining.Store(true)
-	if code, body := request(t, s, http.MethodGet, "/readyz", ""); code != http.StatusServiceUnavailable || !strings.Contains(body, "shuts down") {
+	if err := s.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if code, body := request(t, s, http.MethodGet, "/readyz", ""); code != http.StatusServiceUnavailable {
 		t.Errorf("%d %s", code, body)
 	}
 	if code, _ := request(t, s, http.MethodGet, "/livez", ""); code != http.StatusOK {
 		t.Errorf("live: %d", code)
+	}
+	if code, body := request(t, s, http.MethodPost, "/customers", ada); code != http.StatusInternalServerError || strings.Contains(body, "sql") {
+		t.Errorf("%d %s", code, body)
 	}
 }
 
