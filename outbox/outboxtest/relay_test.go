@@ -185,8 +185,9 @@ func TestRelayGivesUpWithItsLease(t *testing.T) {
 			runRelay(t, ob, outbox.RelayConfig{Name: "d", To: d, Lease: time.Second, SettleTimeout: time.Millisecond})
 			commit(t, ob, numbered(0, 3, "k")...)
 			ctx := <-d.given
-			// Somebody takes the lease, as if this process had been asleep.
-			mustExec(t, db.DB, "update tidings_subscriptions set owner = 'other', lease_ms = lease_ms + 3600000")
+			// Somebody takes over what it has claimed, as if this process had been asleep.
+			eventually(t, db.DB, 1, "select count(*) from tidings_claims")
+			mustExec(t, db.DB, "update tidings_claims set owner = 'other', lease_ms = lease_ms + 3600000")
 			select {
 			case <-ctx.Done():
 				if cause := context.Cause(ctx); !strings.Contains(cause.Error(), "another relay") {

@@ -11,7 +11,6 @@ import (
 // source is what fetch knows of its place in the log.
 type source struct {
 	cursor     subscriptionRow // of an ephemeral subscription
-	inherited  bool            // nothing is left of who held an ordered subscription before
 	lastClaim  time.Time
 	lastWasBig bool
 }
@@ -95,13 +94,11 @@ func (c *consumer) fetchOnce() (worked bool, err error) {
 			return err == nil, err
 		}
 	}
-	if c.ordered && !c.inherited {
-		foreign, err := c.transport.store.foreignClaims(ctx, c.group, c.transport.owner)
-		if err != nil || foreign {
+	if c.ordered {
+		if ok, err := c.inherit(ctx); !ok || err != nil {
 			c.hints.Or(hints | hintLapsed)
 			return false, err
 		}
-		c.inherited = true
 	}
 	if hints&hintDue != 0 {
 		began := time.Now()
@@ -264,25 +261,33 @@ func (c *consumer) activate(ctx context.Context) (bool, error) {
 	if active {
 		return true, nil
 	}
-	began := time.Now()
 	ok, err := c.transport.store.activate(ctx, c.group, c.transport.owner)
 	if ok {
 		c.hints.Or(hintAll)
-		c.inherited = false
 	}
 	c.mu.Lock()
-	c.active, c.activeFrom = ok, began
+	c.inherited = false
+	c.active = ok
 	c.mu.Unlock()
 	return ok, err
 }
 
-// activeUntil returns until when nobody else can become the active consumer of an ordered
-// subscription, the zero time when somebody may be already.
-func (c *consumer) activeUntil() time.Time {
+// inherit reports whether all claims of an ordered subscription are this consumer's: those
+// of who was active before, and those that it has lost itself, are taken over first.
+func (c *consumer) inherit(ctx context.Context) (bool, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.active {
-		return time.Time{}
+	inherited := c.inherited
+	c.inherited = true // a claim that is lost meanwhile says otherwise
+	c.mu.Unlock()
+	if inherited {
+		return true, nil
 	}
-	return c.activeFrom.Add(c.transport.store.cfg.Lease)
+	others, err := c.transport.store.otherClaims(ctx, c.group, c.heldClaims())
+	if err != nil || others {
+		c.mu.Lock()
+		c.inherited = false
+		c.mu.Unlock()
+		return false, err
+	}
+	return true, nil
 }

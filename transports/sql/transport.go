@@ -10,7 +10,6 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
 
-	"github.com/gotidings/tidings/internal/lease"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -140,9 +139,6 @@ func (t *Transport) Subscribe(ctx context.Context, s transports.Subscription) (<
 	// Messages live until Close, not until the end of ctx, but with its values.
 	delivery, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(t.closed, func() { cancel(context.Cause(t.closed)) })
-	if s.Ordered {
-		delivery = lease.With(delivery, c.activeUntil)
-	}
 	c.delivery = delivery
 	c.intake, c.stopIntake = context.WithCancel(ctx)
 	unhook := context.AfterFunc(delivery, c.stopIntake)
