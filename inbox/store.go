@@ -198,12 +198,13 @@ func (ib *Inbox) create(ctx context.Context, statement string) (err error) {
 	return err
 }
 
-func (ib *Inbox) check(ctx context.Context) error {
+func (ib *Inbox) check(ctx context.Context) (err error) {
 	rows, err := ib.cfg.DB.QueryContext(ctx, ib.sql.check)
 	if err != nil {
 		return err
 	}
-	return errors.Join(rows.Err(), rows.Close())
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	return rows.Err()
 }
 
 // exec runs a statement and returns how many rows it changed.

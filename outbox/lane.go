@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -261,10 +262,7 @@ func (l *lane) publish(ctx context.Context, batch []*message.Message) error {
 
 // outgoingCopy is a message as it was published, without what the log has added.
 func outgoingCopy(ctx context.Context, msg *message.Message) *message.Message {
-	out := &message.Message{UUID: msg.UUID, Metadata: make(message.Metadata, len(msg.Metadata)), Payload: msg.Payload}
-	for key, value := range msg.Metadata {
-		out.Metadata[key] = value
-	}
+	out := &message.Message{UUID: msg.UUID, Metadata: maps.Clone(msg.Metadata), Payload: msg.Payload}
 	transports.StripHeaders(out.Metadata)
 	delete(out.Metadata, transports.HeaderTopic)
 	out.SetContext(ctx)

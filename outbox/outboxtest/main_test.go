@@ -207,7 +207,7 @@ func commit(tb testing.TB, ob *outbox.Outbox, events ...any) {
 }
 
 // runRelay runs a relay until the test ends or stop is called.
-func runRelay(tb testing.TB, ob *outbox.Outbox, cfg outbox.RelayConfig) (relay *outbox.Relay, stop func()) {
+func runRelay(tb testing.TB, ob *outbox.Outbox, cfg outbox.RelayConfig) (*outbox.Relay, func()) {
 	tb.Helper()
 	relay, err := outbox.NewRelay(ob, cfg)
 	if err != nil {
@@ -217,7 +217,7 @@ func runRelay(tb testing.TB, ob *outbox.Outbox, cfg outbox.RelayConfig) (relay *
 	done := make(chan error, 1)
 	go func() { done <- relay.Run(ctx) }()
 	stopped := false
-	stop = func() {
+	stop := func() {
 		if stopped {
 			return
 		}

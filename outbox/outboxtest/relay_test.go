@@ -30,6 +30,7 @@ func numbered(from, n int, key string) []any {
 func TestDestinationDownPausesItsRelayOnly(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		ob := newOutbox(t, db)
 		down, up := newDestination(), newDestination()
 		down.setDown(true)
@@ -98,6 +99,7 @@ func TestBadEventIsFoundWithoutAPublishError(t *testing.T) {
 func TestRefusedEventIsParkedAndRedriven(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		ob := newOutbox(t, db)
 		d := newDestination()
 		d.refuse("k2", errRefused)
@@ -152,6 +154,7 @@ func TestTooLargeForTheDestinationIsParkedAtOnce(t *testing.T) {
 func TestSecondRelayStandsBy(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		ob, other := newOutbox(t, db), newOutbox(t, db)
 		first, second := newDestination(), newDestination()
 		_, stop := runRelay(t, ob, outbox.RelayConfig{Name: "d", To: first, Lease: time.Second})
@@ -237,6 +240,7 @@ func TestRunTwice(t *testing.T) {
 func TestForeignTransactionIsFoundSoon(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		const poll = 20 * time.Second
 		ob := newOutbox(t, db, func(c *outbox.Config) { c.PollInterval = poll })
 		d := newDestination()
@@ -265,6 +269,7 @@ func TestForeignTransactionIsFoundSoon(t *testing.T) {
 func TestBusOnTheSameDatabase(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		ob := newOutbox(t, db)
 		b, err := bus.New(ob.Transport(), bus.Config{Source: "shop"})
 		if err != nil {
