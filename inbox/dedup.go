@@ -80,8 +80,7 @@ func (ib *Inbox) claimLocked(ctx context.Context, id []byte, names []any) (claim
 		return claim, err
 	}
 	defer func() { _ = tx.Rollback() }() // nothing to do after the commit
-	// A row that has ended long ago is made, so that there is one to lock.
-	if _, err := tx.ExecContext(ctx, ib.sql.mark, append([]any{id, -time.Since(time.Unix(0, 0)).Milliseconds()}, names...)...); err != nil {
+	if _, err := tx.ExecContext(ctx, ib.sql.seed, append([]any{id}, names...)...); err != nil {
 		return claim, err
 	}
 	claim, live, token, err := ib.look(ctx, tx, id, " for update")

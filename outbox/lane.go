@@ -263,7 +263,6 @@ func (l *lane) publish(ctx context.Context, batch []*message.Message) error {
 // outgoingCopy is a message as it was published, without what the log has added.
 func outgoingCopy(ctx context.Context, msg *message.Message) *message.Message {
 	out := &message.Message{UUID: msg.UUID, Metadata: maps.Clone(msg.Metadata), Payload: msg.Payload}
-	transports.StripHeaders(out.Metadata)
 	delete(out.Metadata, transports.HeaderTopic)
 	out.SetContext(ctx)
 	return out

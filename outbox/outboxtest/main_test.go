@@ -77,6 +77,7 @@ func openDB(tb testing.TB, driver, dsn string) *sql.DB {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	db.SetMaxOpenConns(20) // of a server that others use too
 	db.SetMaxIdleConns(20)
 	tb.Cleanup(func() {
 		if err := db.Close(); err != nil {
