@@ -90,6 +90,7 @@ func (c *consumer) fetchOnce() (worked bool, err error) {
 		claim, err := c.transport.store.takeOver(ctx, c.group, c.transport.owner)
 		if err != nil || claim != nil {
 			c.hints.Or(hints)
+			c.precede(claim)
 			c.adopt(claim, began)
 			return err == nil, err
 		}
@@ -180,6 +181,22 @@ func (c *consumer) adopt(cl *claim, began time.Time) {
 	defer c.mu.Unlock()
 	cl.renewed = began
 	c.claims = append(c.claims, cl)
+}
+
+// precede gives up what an ordered consumer has, if it comes after a claim that was taken
+// over: that is one of its own, renewed too late, and the rest has to follow it.
+func (c *consumer) precede(taken *claim) {
+	if taken == nil || !c.ordered {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, held := range c.claims {
+		if held.id == taken.id || held.place() > taken.place() {
+			c.lose(held)
+			return
+		}
+	}
 }
 
 func (c *consumer) adoptExceptions(records []exceptionRecord, began time.Time) {
