@@ -289,6 +289,21 @@ func (c *consumer) activate(ctx context.Context) (bool, error) {
 	return ok, err
 }
 
+// activateFirst tries once to activate a consumer that has not begun. If it can't, it
+// tries again when it fetches.
+func (c *consumer) activateFirst(ctx context.Context) {
+	if !c.transport.first(c) {
+		return
+	}
+	err := c.transport.do(ctx, func(ctx context.Context) (err error) {
+		c.active, err = c.transport.store.activate(ctx, c.group, c.transport.owner)
+		return err
+	})
+	if err != nil {
+		c.active = false
+	}
+}
+
 // inherit reports whether all claims of an ordered subscription are this consumer's: those
 // of who was active before, and those that it has lost itself, are taken over first.
 func (c *consumer) inherit(ctx context.Context) (bool, error) {
