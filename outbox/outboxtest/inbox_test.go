@@ -262,7 +262,7 @@ func TestCleanupInBatches(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
 		t.Helper()
-		ib := newInbox(t, db, inbox.Config{Retention: time.Hour, CleanupInterval: 10 * time.Millisecond})
+		ib := newInbox(t, db, inbox.Config{Retention: time.Hour, CleanupInterval: -1})
 		h := inbox.Handler(ib, func(context.Context, *sql.Tx, ordered) error { return nil })
 		if db.dialect == "sqlite" {
 			mustExec(t, db.DB, "pragma synchronous = off")
@@ -277,6 +277,14 @@ func TestCleanupInBatches(t *testing.T) {
 			t.Fatalf("%d marks of %d are left", left, n)
 		}
 		mustExec(t, db.DB, "update tidings_inbox set until_ms = 1")
+		if cleaned, err := ib.Cleanup(t.Context()); cleaned != n || err != nil {
+			t.Errorf("cleaned %d, %v; want %d", cleaned, err, n)
+		}
+		if err := h(handling(t, events.Metadata{ID: "x", Source: "s", Subscription: "x"}), ordered{}); err != nil {
+			t.Fatal(err)
+		}
+		mustExec(t, db.DB, "update tidings_inbox set until_ms = 1")
+		newInbox(t, db, inbox.Config{CleanupInterval: 10 * time.Millisecond}) // cleans by itself
 		eventually(t, db.DB, 0, "select count(*) from tidings_inbox")
 	})
 }
