@@ -11,7 +11,7 @@ type plain struct{}
 
 func (plain) rebind(query string) string { return query }
 
-func (plain) among(ids []int64) (condition string, args []any) {
+func (plain) among(ids []int64) (condition string, args []any) { //nolint:unparam // PostgreSQL has parameters
 	return "m.id in (" + idList(ids) + ")", nil
 }
 
