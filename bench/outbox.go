@@ -104,7 +104,7 @@ func (r *outboxRig) drain(ctx context.Context, l *ledger) (rig, error) {
 }
 
 // idle sends one event after the other.
-func (r *outboxRig) idle(ctx context.Context, l *ledger) (rig, error) {
+func (r *outboxRig) idle(_ context.Context, l *ledger) (rig, error) {
 	r.confirmed = make(chan time.Time, 1)
 	stop := r.start()
 	one := func(ctx context.Context, seq int) (time.Duration, error) {

@@ -47,14 +47,15 @@ func newEncoder(source string, codecs []Codec) *Encoder {
 }
 
 func validateEncoding(source string, codecs []Codec) (faults []error) {
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	if source == "" {
-		faults = append(faults, fmt.Errorf("Source is empty; name the service that publishes, such as %q", "shop"))
+		fault("Source is empty; name the service that publishes, such as %q", "shop")
 	} else if err := (&events.Metadata{ID: "x", Source: source, Type: "x"}).Validate(); err != nil {
-		faults = append(faults, fmt.Errorf("Source: %w", err))
+		fault("Source: %w", err)
 	}
 	for i, codec := range codecs {
 		if codec == nil {
-			faults = append(faults, fmt.Errorf("Codecs[%d] is nil", i))
+			fault("Codecs[%d] is nil", i)
 		}
 	}
 	return faults

@@ -46,7 +46,7 @@ func (ib *Inbox) claim(ctx context.Context, id []byte, names []any) (middleware.
 		case !errors.Is(err, sql.ErrNoRows):
 			return middleware.Claim{}, err
 		}
-		claim, live, _, err := ib.look(ctx, ib.cfg.DB, id, "")
+		claim, live, _, err := ib.look(ctx, ib.cfg.DB, id)
 		if err != nil || live {
 			return claim, err
 		}
@@ -56,10 +56,10 @@ func (ib *Inbox) claim(ctx context.Context, id []byte, names []any) (middleware.
 
 // look reads a row, and reports whether it counts. next is the token of a claim that takes
 // it over.
-func (ib *Inbox) look(ctx context.Context, q execer, id []byte, lock string) (claim middleware.Claim, live bool, next int64, err error) {
+func (ib *Inbox) look(ctx context.Context, q execer, id []byte) (claim middleware.Claim, live bool, next int64, err error) {
 	var state, counts int
 	var token, now int64
-	err = q.QueryRowContext(ctx, ib.sql.state+lock, id).Scan(&state, &token, &counts, &now)
+	err = q.QueryRowContext(ctx, ib.sql.state, id).Scan(&state, &token, &counts, &now)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return claim, false, 0, nil
@@ -80,11 +80,10 @@ func (ib *Inbox) claimLocked(ctx context.Context, id []byte, names []any) (claim
 		return claim, err
 	}
 	defer func() { _ = tx.Rollback() }() // nothing to do after the commit
-	// A row that has ended long ago is made, so that there is one to lock.
-	if _, err := tx.ExecContext(ctx, ib.sql.mark, append([]any{id, -time.Since(time.Unix(0, 0)).Milliseconds()}, names...)...); err != nil {
+	if _, err := tx.ExecContext(ctx, ib.sql.seed, append([]any{id}, names...)...); err != nil {
 		return claim, err
 	}
-	claim, live, token, err := ib.look(ctx, tx, id, " for update")
+	claim, live, token, err := ib.look(ctx, tx, id)
 	if err != nil || live {
 		return claim, err
 	}

@@ -41,7 +41,8 @@ type statements struct {
 	check   string
 	mark    string // a row that is done, unless there is one
 	claim   string // a claim; not of MySQL
-	take    string // the row of a claim of MySQL
+	seed    string // of MySQL: a row that has ended, unless there is one, and locks it
+	take    string // of MySQL: makes that row a claim
 	state   string
 	renew   string
 	done    string
@@ -90,6 +91,9 @@ func write(cfg Config) statements {
 		s.create = []string{w(`create table if not exists {t} (id binary(32) primary key, state tinyint not null, token bigint not null, until_ms bigint not null, ` +
 			`subscription ` + text + `, source ` + text + `, event_id ` + text + `, key until_ms (until_ms)) engine=InnoDB row_format=dynamic`)}
 		s.mark = w(`insert ignore ` + insert)
+		// Unlike "insert ignore" it locks the row that is there for writing: a shared lock
+		// would have to become one later, for which others with theirs would be waited for.
+		s.seed = w(`insert into {t} (id, state, token, until_ms, subscription, source, event_id) values (?, 0, 0, 0, ?, ?, ?) on duplicate key update token = token`)
 		s.take = w(`update {t} set state = 0, token = ?, until_ms = {now} + ? where id = ?`)
 		s.clean = w(`delete from {t} where until_ms <= {now} order by until_ms limit ` + strconv.Itoa(cleanBatch))
 	default:
@@ -198,12 +202,13 @@ func (ib *Inbox) create(ctx context.Context, statement string) (err error) {
 	return err
 }
 
-func (ib *Inbox) check(ctx context.Context) error {
+func (ib *Inbox) check(ctx context.Context) (err error) {
 	rows, err := ib.cfg.DB.QueryContext(ctx, ib.sql.check)
 	if err != nil {
 		return err
 	}
-	return errors.Join(rows.Err(), rows.Close())
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	return rows.Err()
 }
 
 // exec runs a statement and returns how many rows it changed.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -63,9 +64,12 @@ const batchBytes = 4 << 20
 func (l *lane) deliver() {
 	l.failure = failure{delay: l.relay.cfg.MinDelay}
 	for len(l.batch) > 0 {
-		if l.stopped.Err() != nil || l.lost() {
+		if l.stopped.Err() != nil || l.ctx.Err() != nil {
 			l.giveBack()
 			return
+		}
+		if !l.hold() {
+			continue
 		}
 		results := l.send()
 		kept := l.batch[:0]
@@ -100,13 +104,17 @@ func (l *lane) deliver() {
 
 // pause waits before the next attempt.
 func (l *lane) pause() {
-	timer := time.NewTimer(l.failure.delay)
+	l.wait(l.failure.delay)
+	l.failure.delay = min(2*l.failure.delay, l.relay.cfg.MaxDelay)
+}
+
+func (l *lane) wait(d time.Duration) {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-l.stopped.Done():
 	}
-	l.failure.delay = min(2*l.failure.delay, l.relay.cfg.MaxDelay)
 }
 
 // giveBack returns what was not confirmed to the log.
@@ -254,11 +262,7 @@ func (l *lane) publish(ctx context.Context, batch []*message.Message) error {
 
 // outgoingCopy is a message as it was published, without what the log has added.
 func outgoingCopy(ctx context.Context, msg *message.Message) *message.Message {
-	out := &message.Message{UUID: msg.UUID, Metadata: make(message.Metadata, len(msg.Metadata)), Payload: msg.Payload}
-	for key, value := range msg.Metadata {
-		out.Metadata[key] = value
-	}
-	transports.StripHeaders(out.Metadata)
+	out := &message.Message{UUID: msg.UUID, Metadata: maps.Clone(msg.Metadata), Payload: msg.Payload}
 	delete(out.Metadata, transports.HeaderTopic)
 	out.SetContext(ctx)
 	return out
@@ -294,16 +298,47 @@ func publishRuns(to transports.Transport, batch []transports.Outgoing) error {
 	return transports.BatchError(len(batch), failures)
 }
 
-// leased returns a context that ends when the relay is the active one no longer: somebody
+// hold gives up the events that are the relay's no longer, and reports whether the rest can
+// be sent: while it is not known whether a lease has been renewed in time, it waits. What
+// was given up comes again, before anything that comes after it in the log: see the
+// consumer of an ordered subscription.
+func (l *lane) hold() bool {
+	kept, attempts := l.batch[:0], make(map[int]int)
+	certain := true
+	for i, msg := range l.batch {
+		until, known := heldUntil(msg)
+		if known && until.IsZero() || msg.Context().Err() != nil {
+			msg.Nack()
+			continue
+		}
+		certain = certain && (!known || time.Until(until) > 0)
+		attempts[len(kept)] = l.failure.attempts[i]
+		kept = append(kept, msg)
+	}
+	clear(l.batch[len(kept):])
+	l.batch, l.failure.attempts = kept, attempts
+	if len(kept) == 0 {
+		return false
+	}
+	if !certain {
+		l.wait(l.relay.cfg.MinDelay)
+	}
+	return certain
+}
+
+func heldUntil(msg *message.Message) (until time.Time, known bool) {
+	fn := lease.Of(msg.Context())
+	if fn == nil {
+		return time.Time{}, false
+	}
+	return fn(), true
+}
+
+// leased returns a context that ends when the lease of an event in the batch does: somebody
 // else may then send the same events, and later ones of the same keys.
 func (l *lane) leased() (context.Context, func()) {
-	until := lease.Of(l.batch[0].Context())
 	ctx, cancel := context.WithCancelCause(l.ctx)
-	if until == nil {
-		return ctx, func() { cancel(nil) }
-	}
-	done := make(chan struct{})
-	ended := make(chan struct{})
+	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		timer := time.NewTimer(0)
@@ -314,7 +349,12 @@ func (l *lane) leased() (context.Context, func()) {
 			case <-done:
 				return
 			}
-			left := time.Until(until())
+			left := l.relay.cfg.Lease
+			for _, msg := range l.batch {
+				if until, known := heldUntil(msg); known {
+					left = min(left, time.Until(until))
+				}
+			}
 			if left <= 0 {
 				cancel(errLeaseLost)
 				return
@@ -330,12 +370,6 @@ func (l *lane) leased() (context.Context, func()) {
 }
 
 var errLeaseLost = errors.New("another relay may be active now")
-
-// lost reports whether the batch may belong to another relay by now.
-func (l *lane) lost() bool {
-	until := lease.Of(l.batch[0].Context())
-	return l.ctx.Err() != nil || l.batch[0].Context().Err() != nil || until != nil && time.Until(until()) <= 0
-}
 
 // park moves an event to the poison queue, and reports whether it could.
 func (l *lane) park(msg *message.Message, cause error, attempts int) bool {

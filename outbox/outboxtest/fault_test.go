@@ -30,7 +30,7 @@ var (
 
 var childFile = sync.OnceValues(func() (string, error) {
 	file := filepath.Join(builds, "child")
-	out, err := exec.Command("go", "build", "-o", file, "./child").CombinedOutput() //nolint:noctx // the test's own time limit ends it
+	out, err := exec.Command("go", "build", "-o", file, "./child").CombinedOutput()
 	if err != nil {
 		return string(out), err
 	}
@@ -126,7 +126,7 @@ func (s *shop) prepare(t *testing.T) {
 			t.Fatal(err)
 		}
 		cancel()
-		for range ch { //nolint:revive // until it is closed
+		for range ch {
 		}
 		if err := tr.Close(); err != nil {
 			t.Error(err)
@@ -145,6 +145,7 @@ func (s *shop) disconnect(t *testing.T) bool {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer func() { _ = rows.Close() }()
 		var ids []int
 		for rows.Next() {
 			var id int
@@ -328,6 +329,7 @@ func TestFaultsSQLite(t *testing.T) {
 func TestDiesBetweenCommitAndRelay(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		ob := newOutbox(t, db)
 		c := &child{log: &tail{}, args: []string{"-role", "crash", "-driver", db.driver, "-dsn", db.dsn}}
 		c.start(t)

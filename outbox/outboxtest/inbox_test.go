@@ -42,6 +42,7 @@ func handling(tb testing.TB, md events.Metadata) context.Context {
 func TestInboxCommitsAndRollsBackTogether(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		mustExec(t, db.DB, "create table effects (n bigint not null)")
 		ob, ib := newOutbox(t, db), newInbox(t, db, inbox.Config{})
 		runs := 0
@@ -116,6 +117,7 @@ func TestInboxCommitsAndRollsBackTogether(t *testing.T) {
 func TestConcurrentCopies(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		mustExec(t, db.DB, "create table effects (id varchar(20) not null)")
 		ib := newInbox(t, db, inbox.Config{})
 		var mu sync.Mutex
@@ -158,6 +160,7 @@ func TestConcurrentCopies(t *testing.T) {
 func TestDedupStore(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		ctx := t.Context()
 		ib, other := newInbox(t, db, inbox.Config{Lease: time.Second}), newInbox(t, db, inbox.Config{})
 		key := middleware.DedupKey{Subscription: "x\x00", Event: transports.EventKey{Source: "s", ID: "1\xff"}}
@@ -219,6 +222,7 @@ func TestDedupStore(t *testing.T) {
 func TestConcurrentClaims(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		ib := newInbox(t, db, inbox.Config{})
 		var mu sync.Mutex
 		claimed := make(map[int]int)
@@ -257,7 +261,8 @@ func TestConcurrentClaims(t *testing.T) {
 func TestCleanupInBatches(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
-		ib := newInbox(t, db, inbox.Config{Retention: time.Hour, CleanupInterval: 10 * time.Millisecond})
+		t.Helper()
+		ib := newInbox(t, db, inbox.Config{Retention: time.Hour, CleanupInterval: -1})
 		h := inbox.Handler(ib, func(context.Context, *sql.Tx, ordered) error { return nil })
 		if db.dialect == "sqlite" {
 			mustExec(t, db.DB, "pragma synchronous = off")
@@ -272,6 +277,14 @@ func TestCleanupInBatches(t *testing.T) {
 			t.Fatalf("%d marks of %d are left", left, n)
 		}
 		mustExec(t, db.DB, "update tidings_inbox set until_ms = 1")
+		if cleaned, err := ib.Cleanup(t.Context()); cleaned != n || err != nil {
+			t.Errorf("cleaned %d, %v; want %d", cleaned, err, n)
+		}
+		if err := h(handling(t, events.Metadata{ID: "x", Source: "s", Subscription: "x"}), ordered{}); err != nil {
+			t.Fatal(err)
+		}
+		mustExec(t, db.DB, "update tidings_inbox set until_ms = 1")
+		newInbox(t, db, inbox.Config{CleanupInterval: 10 * time.Millisecond}) // cleans by itself
 		eventually(t, db.DB, 0, "select count(*) from tidings_inbox")
 	})
 }
@@ -289,6 +302,7 @@ func TestInboxConfig(t *testing.T) {
 		t.Errorf("a schema on SQLite: %v", err)
 	}
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		if _, err := inbox.New(t.Context(), inbox.Config{DB: db.DB, NoMigrate: true}); err == nil || !strings.Contains(err.Error(), "MigrationSQL") {
 			t.Errorf("without the table: %v", err)
 		}

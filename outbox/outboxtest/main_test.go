@@ -77,6 +77,7 @@ func openDB(tb testing.TB, driver, dsn string) *sql.DB {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	db.SetMaxOpenConns(20) // of a server that others use too
 	db.SetMaxIdleConns(20)
 	tb.Cleanup(func() {
 		if err := db.Close(); err != nil {
@@ -207,7 +208,7 @@ func commit(tb testing.TB, ob *outbox.Outbox, events ...any) {
 }
 
 // runRelay runs a relay until the test ends or stop is called.
-func runRelay(tb testing.TB, ob *outbox.Outbox, cfg outbox.RelayConfig) (relay *outbox.Relay, stop func()) {
+func runRelay(tb testing.TB, ob *outbox.Outbox, cfg outbox.RelayConfig) (*outbox.Relay, func()) {
 	tb.Helper()
 	relay, err := outbox.NewRelay(ob, cfg)
 	if err != nil {
@@ -217,7 +218,7 @@ func runRelay(tb testing.TB, ob *outbox.Outbox, cfg outbox.RelayConfig) (relay *
 	done := make(chan error, 1)
 	go func() { done <- relay.Run(ctx) }()
 	stopped := false
-	stop = func() {
+	stop := func() {
 		if stopped {
 			return
 		}

@@ -21,6 +21,7 @@ import (
 func TestCommittedIsSentAndRolledBackIsNot(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		ob := newOutbox(t, db)
 		d := newDestination()
 		errBack := errors.New("roll back")
@@ -93,6 +94,7 @@ func TestPgxTransaction(t *testing.T) {
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		ctx := t.Context()
 		if _, err := outbox.New(ctx, outbox.Config{DB: db.DB, Source: "shop", NoMigrate: true}); err == nil || !strings.Contains(err.Error(), "Migrate") {
 			t.Errorf("without the schema: %v", err)
@@ -169,6 +171,7 @@ func (c *counting) QueryContext(ctx context.Context, query string, args ...any) 
 func TestPublishIsOneStatement(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		ob := newOutbox(t, db)
 		delayed := func(n int) any { return outbox.With(ordered{N: n}, bus.WithDelay(time.Hour)) }
 		for _, tt := range []struct {

@@ -30,6 +30,7 @@ func numbered(from, n int, key string) []any {
 func TestDestinationDownPausesItsRelayOnly(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		ob := newOutbox(t, db)
 		down, up := newDestination(), newDestination()
 		down.setDown(true)
@@ -94,10 +95,25 @@ func TestBadEventIsFoundWithoutAPublishError(t *testing.T) {
 	}
 }
 
+// While events are sent one by one, none overtakes one of its key.
+func TestSingleEventsKeepTheirOrder(t *testing.T) {
+	t.Parallel()
+	db := newSQLite(t)
+	ob := newOutbox(t, db)
+	d := &plainDestination{bad: "k2", badFor: 5}
+	runRelay(t, ob, outbox.RelayConfig{Name: "d", To: d, Attempts: 100, MinDelay: time.Millisecond, MaxDelay: time.Millisecond})
+	commit(t, ob, numbered(0, 5, "k")...)
+	until(t, "all are sent", func() bool { return d.count() == 5 })
+	if ids := strings.Join(d.ids(), " "); ids != "k0 k1 k2 k3 k4" {
+		t.Errorf("sent %s", ids)
+	}
+}
+
 // One event that the destination refuses is tried, parked, and comes back by redrive.
 func TestRefusedEventIsParkedAndRedriven(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		ob := newOutbox(t, db)
 		d := newDestination()
 		d.refuse("k2", errRefused)
@@ -152,22 +168,30 @@ func TestTooLargeForTheDestinationIsParkedAtOnce(t *testing.T) {
 func TestSecondRelayStandsBy(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		ob, other := newOutbox(t, db), newOutbox(t, db)
 		first, second := newDestination(), newDestination()
 		_, stop := runRelay(t, ob, outbox.RelayConfig{Name: "d", To: first, Lease: time.Second})
 		commit(t, ob, numbered(0, 3, "k")...)
 		first.await(t, 3)
 		runRelay(t, other, outbox.RelayConfig{Name: "d", To: second, Lease: time.Second})
-		commit(t, ob, numbered(3, 3, "k")...)
-		first.await(t, 6)
+		until(t, "the second one is there", func() bool {
+			return count(t, db.DB, "select count(*) from tidings_subscriptions where owner <> ''") == 1
+		})
+		for i := 3; i < 23; i++ { // wakes the second one, and not the first
+			commit(t, other, numbered(i, 1, "k")...)
+		}
+		first.await(t, 23)
 		if n := second.attempts(); n != 0 {
 			t.Errorf("both are active: the second one has sent %d batches", n)
 		}
 		stop()
-		commit(t, other, numbered(6, 3, "k")...)
+		commit(t, other, numbered(23, 3, "k")...)
 		second.await(t, 3)
-		if ids := strings.Join(append(first.ids(), second.ids()...), " "); ids != "k0 k1 k2 k3 k4 k5 k6 k7 k8" {
-			t.Errorf("sent %s", ids)
+		for i, id := range append(first.ids(), second.ids()...) {
+			if id != fmt.Sprint("k", i) {
+				t.Errorf("%s is sent as number %d", id, i)
+			}
 		}
 	})
 }
@@ -185,8 +209,9 @@ func TestRelayGivesUpWithItsLease(t *testing.T) {
 			runRelay(t, ob, outbox.RelayConfig{Name: "d", To: d, Lease: time.Second, SettleTimeout: time.Millisecond})
 			commit(t, ob, numbered(0, 3, "k")...)
 			ctx := <-d.given
-			// Somebody takes the lease, as if this process had been asleep.
-			mustExec(t, db.DB, "update tidings_subscriptions set owner = 'other', lease_ms = lease_ms + 3600000")
+			// Somebody takes over what it has claimed, as if this process had been asleep.
+			eventually(t, db.DB, 1, "select count(*) from tidings_claims")
+			mustExec(t, db.DB, "update tidings_claims set owner = 'other', lease_ms = lease_ms + 3600000")
 			select {
 			case <-ctx.Done():
 				if cause := context.Cause(ctx); !strings.Contains(cause.Error(), "another relay") {
@@ -236,6 +261,7 @@ func TestRunTwice(t *testing.T) {
 func TestForeignTransactionIsFoundSoon(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		const poll = 20 * time.Second
 		ob := newOutbox(t, db, func(c *outbox.Config) { c.PollInterval = poll })
 		d := newDestination()
@@ -264,6 +290,7 @@ func TestForeignTransactionIsFoundSoon(t *testing.T) {
 func TestBusOnTheSameDatabase(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
 		ob := newOutbox(t, db)
 		b, err := bus.New(ob.Transport(), bus.Config{Source: "shop"})
 		if err != nil {
@@ -334,6 +361,8 @@ type plainDestination struct {
 	inner destination
 	fail  int
 	bad   string
+
+	badFor int // calls; 0: for ever
 }
 
 func (p *plainDestination) Publish(topic string, messages ...*message.Message) error {
@@ -343,6 +372,9 @@ func (p *plainDestination) Publish(topic string, messages ...*message.Message) e
 		return errRefused
 	}
 	if slices.ContainsFunc(messages, func(m *message.Message) bool { return m.UUID == p.bad }) {
+		if p.badFor--; p.badFor == 0 {
+			p.bad = ""
+		}
 		return errRefused
 	}
 	for _, m := range messages {

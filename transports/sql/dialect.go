@@ -140,7 +140,7 @@ func numbered(query string) string {
 }
 
 // quoted is a name in quotes.
-func quoted(name, quote string) string { //nolint:unparam // MySQL has another one
+func quoted(name, quote string) string {
 	return quote + strings.ReplaceAll(name, quote, quote+quote) + quote
 }
 

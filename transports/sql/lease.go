@@ -20,9 +20,14 @@ func (s *store) deactivate(ctx context.Context, g *group, owner string) error {
 	return err
 }
 
-// foreignClaims reports whether others still handle parts of a group.
-func (s *store) foreignClaims(ctx context.Context, g *group, owner string) (bool, error) {
-	return s.one(ctx, s.db, []any{new(int64)}, `select id from {claims} where subscription_id = ? and owner <> ? limit 1`, g.id, owner)
+// otherClaims reports whether there are claims of a group besides these: somebody else
+// handles them, or nobody does since they were lost.
+func (s *store) otherClaims(ctx context.Context, g *group, held []int64) (bool, error) {
+	except := ""
+	if len(held) > 0 {
+		except = ` and id not in (` + idList(held) + `)`
+	}
+	return s.one(ctx, s.db, []any{new(int64)}, `select id from {claims} where subscription_id = ?`+except+` limit 1`, g.id)
 }
 
 // renew renews leases, and returns those of ids that are still the owner's.
@@ -84,40 +89,18 @@ where id in (`+idList(groups)+`)`, t.owner, millis(t.store.cfg.Lease))
 			return err
 		}
 	}
-	owned, err := t.ownedGroups(ctx, groups)
-	if err != nil {
-		return err
-	}
 	asked := make(map[int64]bool, len(claims)+len(exceptions))
 	for _, id := range append(claims, exceptions...) {
 		asked[id] = true // the same number twice does not matter: both are looked up
 	}
-	t.eachConsumer(func(c *consumer) { c.renewed(began, asked, owned[c.group.id], heldClaims, heldExceptions) })
+	t.eachConsumer(func(c *consumer) { c.renewed(began, asked, heldClaims, heldExceptions) })
 	return t.writeCursors(ctx)
 }
 
-// ownedGroups returns which of these groups the transport is the owner of.
-func (t *Transport) ownedGroups(ctx context.Context, groups []int64) (map[int64]bool, error) {
-	owned := make(map[int64]bool)
-	if len(groups) == 0 {
-		return owned, nil
-	}
-	err := t.store.query(ctx, t.store.db, func(rows *sql.Rows) error {
-		var id int64
-		err := rows.Scan(&id)
-		owned[id] = true
-		return err
-	}, `select id from {subscriptions} where id in (`+idList(groups)+`) and owner = ?`, t.owner)
-	return owned, err
-}
-
 // renewed notes which leases were renewed.
-func (c *consumer) renewed(began time.Time, asked map[int64]bool, owned bool, claims, exceptions map[int64]bool) {
+func (c *consumer) renewed(began time.Time, asked, claims, exceptions map[int64]bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.active && owned && began.After(c.activeFrom) {
-		c.activeFrom = began
-	}
 	for _, cl := range append([]*claim(nil), c.claims...) {
 		switch {
 		case cl.id == 0 || !asked[cl.id] || cl.left == 0:

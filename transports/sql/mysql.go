@@ -201,7 +201,6 @@ func (d mysql) insert(ctx context.Context, s *store, q Tx, rows []row) error {
 // one who has reserved an id of it.
 type mysqlGap struct {
 	id, first, last, pending int64
-	came                     []int64 // ids that are there now
 }
 
 // advance moves the frontier and looks at what was missing, in one transaction with a

@@ -11,7 +11,9 @@ type plain struct{}
 
 func (plain) rebind(query string) string { return query }
 
-func (plain) among(ids []int64) (string, []any) { return "m.id in (" + idList(ids) + ")", nil }
+func (plain) among(ids []int64) (condition string, args []any) { //nolint:unparam // PostgreSQL has parameters
+	return "m.id in (" + idList(ids) + ")", nil
+}
 
 func (plain) topicArgs(topic string, first, last int64) []any { return []any{topic, first, last} }
 

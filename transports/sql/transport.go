@@ -10,7 +10,6 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
 
-	"github.com/gotidings/tidings/internal/lease"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -137,12 +136,12 @@ func (t *Transport) Subscribe(ctx context.Context, s transports.Subscription) (<
 		return nil, err
 	}
 	c := newConsumer(t, g, s)
+	if s.Ordered { // so that of two consumers it is the first one that is active
+		c.activateFirst(ctx)
+	}
 	// Messages live until Close, not until the end of ctx, but with its values.
 	delivery, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(t.closed, func() { cancel(context.Cause(t.closed)) })
-	if s.Ordered {
-		delivery = lease.With(delivery, c.activeUntil)
-	}
 	c.delivery = delivery
 	c.intake, c.stopIntake = context.WithCancel(ctx)
 	unhook := context.AfterFunc(delivery, c.stopIntake)
@@ -155,7 +154,7 @@ func (t *Transport) Subscribe(ctx context.Context, s transports.Subscription) (<
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.isClosed {
+	if t.isClosed { // what was activated ends with its lease
 		end()
 		return nil, transports.ErrClosed
 	}

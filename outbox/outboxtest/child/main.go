@@ -49,8 +49,9 @@ func main() {
 	n := flag.Int("n", 0, "orders to produce")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *role, *driver, *dsn, *broker, *n); err != nil {
+	err := run(ctx, *role, *driver, *dsn, *broker, *n)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, *role+":", err)
 		os.Exit(1)
 	}
