@@ -19,7 +19,7 @@ type Bus struct {
 	transport transports.Transport
 	log       *slog.Logger
 	host      string
-	types     registry
+	encoder   *Encoder
 	send      PublishFunc // through the publish middleware to the transport
 
 	mu     sync.Mutex // guards what follows
@@ -64,6 +64,7 @@ func New(t transports.Transport, cfg Config) (*Bus, error) {
 		transport: t,
 		log:       cfg.Logger,
 		host:      host,
+		encoder:   newEncoder(cfg.Source, cfg.Codecs),
 		byName:    make(map[string]*Subscription),
 		run:       newLife(),
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/gotidings/tidings/transports"
@@ -26,6 +27,7 @@ func (b *Bus) check() error {
 	}
 	if len(b.subs) > 0 {
 		faults = append(faults, b.checkDedup()...)
+		faults = append(faults, b.checkOwnDedup()...)
 	}
 	if len(faults) > 0 {
 		return fmt.Errorf("bus: %w", errors.Join(faults...))
@@ -72,12 +74,23 @@ func (b *Bus) checkDedup() (faults []error) {
 	return faults
 }
 
+// checkOwnDedup finds handlers whose own deduplication would forget too early.
+func (b *Bus) checkOwnDedup() (faults []error) {
+	for _, s := range b.subs {
+		own, longest := s.settings.ownDedup, s.settings.retry.longest()
+		if own != nil && own.Retention() < longest {
+			faults = append(faults, fmt.Errorf("subscription %q retries for up to %v but its own deduplication remembers for %v: a copy that comes back later would be handled twice; lengthen the retention or shorten Retry.Redeliveries", s.name, longest, own.Retention()))
+		}
+	}
+	return faults
+}
+
 // warn logs what works, though perhaps not as meant.
 func (b *Bus) warn() {
 	if len(b.subs) == 0 {
 		return
 	}
-	if b.cfg.Dedup == nil {
+	if b.cfg.Dedup == nil && slices.ContainsFunc(b.subs, func(s *Subscription) bool { return s.settings.ownDedup == nil && !s.settings.noDedup }) {
 		b.log.Warn("no deduplication: an event that is published or delivered twice is handled twice; set Config.Dedup")
 	}
 	if _, ok := b.transport.(transports.Requeuer); !ok {

@@ -94,8 +94,8 @@ func (JSON) Unmarshal(data []byte, event any) error {
 }
 
 // codecFor returns the codec that writes events of a type, of which event is one.
-func (b *Bus) codecFor(event any) (Codec, error) {
-	for _, codec := range b.cfg.Codecs {
+func (e *Encoder) codecFor(event any) (Codec, error) {
+	for _, codec := range e.codecs {
 		if selective, ok := codec.(SelectiveCodec); !ok || selective.Encodes(event) {
 			return codec, nil
 		}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
-	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/middleware"
 	"github.com/gotidings/tidings/transports"
 )
@@ -180,16 +179,7 @@ func (c Config) withDefaults(t transports.Transport) Config {
 func (c Config) validate() error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	if c.Source == "" {
-		fault("Source is empty; name the service that publishes, such as %q", "shop")
-	} else if err := (&events.Metadata{ID: "x", Source: c.Source, Type: "x"}).Validate(); err != nil {
-		fault("Source: %w", err)
-	}
-	for i, codec := range c.Codecs {
-		if codec == nil {
-			fault("Codecs[%d] is nil", i)
-		}
-	}
+	faults = append(faults, validateEncoding(c.Source, c.Codecs)...)
 	for i, m := range c.PublishMiddleware {
 		if m == nil {
 			fault("PublishMiddleware[%d] is nil", i)

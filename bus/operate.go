@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"time"
@@ -45,6 +46,37 @@ func (b *Bus) PauseReasons(name string) ([]string, error) {
 		return nil, err
 	}
 	return s.gate.Reasons(), nil
+}
+
+// Ready returns nil while the bus works: it is started and all of its subscriptions
+// run, or it has none and only publishes, which takes no Start. Otherwise it returns
+// [ErrNotRunning], before the end of Start, its faults of configuration, or [ErrClosed],
+// once a shutdown has begun; that is joined with a [*SubscriptionLostError] when the loss of a subscription is the
+// reason. A subscription that is paused runs, see [Bus.PauseReasons].
+func (b *Bus) Ready() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.state == stopping || b.state == ended:
+		return errors.Join(ErrClosed, b.run.err)
+	case len(b.faults) > 0:
+		return b.faultError()
+	case len(b.subs) > 0 && b.state != running:
+		return ErrNotRunning
+	}
+	return nil
+}
+
+// Subscriptions returns the names that the subscriptions have in this bus, in the order
+// of their registration.
+func (b *Bus) Subscriptions() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	names := make([]string, len(b.subs))
+	for i, s := range b.subs {
+		names[i] = s.name
+	}
+	return names
 }
 
 func (s *Subscription) pause(reason string) {

@@ -18,6 +18,7 @@ type settings struct {
 	ordered       bool
 	ephemeral     bool
 	noDedup       bool
+	ownDedup      DedupRetention // of a handler that deduplicates itself
 	pauseOnPoison bool
 	breaker       circuitbreaker.CircuitBreaker[any]
 	breakers      int  // how many were given
@@ -76,6 +77,16 @@ func Ephemeral() SubscribeOption {
 // anyway.
 func WithoutDedup() SubscribeOption {
 	return subscribeOption(func(s *settings) { s.noDedup = true })
+}
+
+// DedupRetention tells how long somebody remembers which events were handled.
+type DedupRetention interface{ Retention() time.Duration }
+
+// DedupBy says that the subscription's handler deduplicates by itself, as one of package
+// inbox does: [Config.Dedup] leaves its events alone, and Start checks that they are
+// remembered for longer than they are retried.
+func DedupBy(d DedupRetention) SubscribeOption {
+	return subscribeOption(func(s *settings) { s.noDedup, s.ownDedup = true, d })
 }
 
 // PauseOnPoison pauses the subscription instead of poisoning an event: the event

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ThreeDotsLabs/watermill/message"
-
 	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/transports"
 )
@@ -84,11 +82,11 @@ func (b *Bus) Publish(ctx context.Context, event any, opts ...PublishOption) err
 	if err := b.publishable(); err != nil {
 		return err
 	}
-	name, err := b.nameOf(event)
+	name, err := b.encoder.nameOf(event)
 	if err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
-	out, err := b.encode(ctx, name, event, opts)
+	out, err := b.encoder.encode(ctx, name, event, opts)
 	if err == nil {
 		err = b.send(ctx, []transports.Outgoing{out})
 	}
@@ -111,10 +109,8 @@ func (b *Bus) PublishAll(ctx context.Context, all ...any) error {
 	batch := make([]transports.Outgoing, len(all))
 	var faults []error
 	for i, event := range all {
-		name, err := b.nameOf(event)
-		if err == nil {
-			batch[i], err = b.encode(ctx, name, event, nil)
-		}
+		var err error
+		batch[i], err = b.encoder.Encode(ctx, event)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("publish event %d of %d: %w", i, len(all), err))
 		}
@@ -165,67 +161,4 @@ func (b *Bus) publishable() error {
 		return ErrNotRunning
 	}
 	return nil // while stopping too: handlers in flight may publish
-}
-
-// encode makes the message of an event.
-func (b *Bus) encode(ctx context.Context, name string, event any, opts []PublishOption) (transports.Outgoing, error) {
-	if err := validate(event); err != nil {
-		return transports.Outgoing{}, err
-	}
-	codec, err := b.codecFor(event)
-	if err != nil {
-		return transports.Outgoing{}, err
-	}
-	data, err := codec.Marshal(event)
-	if err != nil {
-		return transports.Outgoing{}, fmt.Errorf("encode: %w", err)
-	}
-
-	p := publishSettings{md: events.Metadata{Source: b.cfg.Source, DataContentType: codec.ContentType()}}
-	if keyed, ok := event.(events.Keyed); ok {
-		p.md.PartitionKey = keyed.PartitionKey()
-	}
-	if cause, ok := events.MetadataFrom(ctx); ok {
-		p.md.CausationID = cause.ID
-		p.md.CorrelationID = cause.CorrelationID
-		if p.md.CorrelationID == "" {
-			p.md.CorrelationID = cause.ID
-		}
-	}
-	if len(opts) > 0 {
-		p = applied(p, opts)
-	}
-	p.md.Type = name
-	if p.md.ID == "" {
-		p.md.ID = events.NewID()
-	}
-	if p.md.CorrelationID == "" {
-		p.md.CorrelationID = p.md.ID // the first event of what it may set off
-	}
-	if p.md.Time.IsZero() {
-		p.md.Time = time.Now()
-	}
-	out, err := outgoing(ctx, &p.md, data)
-	out.Delay = p.delay
-	return out, err
-}
-
-// applied returns p with opts. It is a function of its own so that settings without
-// options stay off the heap.
-func applied(p publishSettings, opts []PublishOption) publishSettings {
-	for _, opt := range opts {
-		opt.apply(&p)
-	}
-	return p
-}
-
-func outgoing(ctx context.Context, md *events.Metadata, data []byte) (transports.Outgoing, error) {
-	if err := md.Validate(); err != nil {
-		return transports.Outgoing{}, err
-	}
-	// Not NewMessage: a message on its way out is never acknowledged, so it needs
-	// no channels for that.
-	msg := &message.Message{UUID: md.ID, Metadata: md.Encode(), Payload: data}
-	msg.SetContext(ctx)
-	return transports.Outgoing{Topic: md.Type, Message: msg}, nil
 }

@@ -102,7 +102,7 @@ func Fallback[E any](fn func(ctx context.Context, event E, err error) error) Sub
 				}, nil
 			}
 			var zero E
-			eventType, err := b.name(reflect.TypeFor[E](), zero)
+			eventType, err := b.encoder.name(reflect.TypeFor[E](), zero)
 			return eventType, func(err error) route {
 				return decoding(eventType, func(ctx context.Context, event E) error { return fn(ctx, event, err) })
 			}, err

@@ -57,12 +57,12 @@ func On[E any](s *Subscription, handler func(context.Context, E) error) {
 		return
 	}
 	var zero E
-	eventType, err := s.bus.name(t, zero)
+	eventType, err := s.bus.encoder.name(t, zero)
 	if err != nil {
 		s.bus.fault(fmt.Errorf("subscription %q: %w", s.name, err))
 		return
 	}
-	if _, err := s.bus.codecFor(zero); err != nil { // and what can't be encoded can't be decoded
+	if _, err := s.bus.encoder.codecFor(zero); err != nil { // and what can't be encoded can't be decoded
 		s.bus.fault(fmt.Errorf("subscription %q: %w", s.name, err))
 	}
 	s.on(eventType, decoding(eventType, handler))

@@ -24,14 +24,16 @@ type registry struct {
 // called before the type is subscribed to or published. Faults, such as a name
 // that another type has, are reported by Start and Publish.
 func Register[T any](b *Bus, eventType string) {
-	t := reflect.TypeFor[T]()
-	if problem := eventTypeProblem(eventType); problem != "" {
-		b.fault(&TypeError{t.String(), fmt.Sprintf("is registered as %q, which %s", eventType, problem)})
-		return
-	}
-	if err := b.types.add(t, eventType); err != nil {
+	if err := RegisterType[T](b.encoder, eventType); err != nil {
 		b.fault(err)
 	}
+}
+
+func (r *registry) register(t reflect.Type, name string) error {
+	if problem := eventTypeProblem(name); problem != "" {
+		return &TypeError{t.String(), fmt.Sprintf("is registered as %q, which %s", name, problem)}
+	}
+	return r.add(t, name)
 }
 
 func (r *registry) add(t reflect.Type, name string) error {
@@ -58,7 +60,7 @@ func (r *registry) lookup(t reflect.Type) (string, bool) {
 }
 
 // nameOf returns the wire name of an event to publish.
-func (b *Bus) nameOf(event any) (string, error) {
+func (e *Encoder) nameOf(event any) (string, error) {
 	t := reflect.TypeOf(event)
 	if t == nil {
 		return "", &TypeError{"nil", "is not an event"}
@@ -66,15 +68,15 @@ func (b *Bus) nameOf(event any) (string, error) {
 	if t.Kind() == reflect.Pointer && reflect.ValueOf(event).IsNil() {
 		return "", &TypeError{t.String(), "is nil"}
 	}
-	return b.name(t, event)
+	return e.name(t, event)
 }
 
 // name returns the wire name of a Go type, of which value is one.
-func (b *Bus) name(t reflect.Type, value any) (string, error) {
-	if name, ok := b.types.lookup(t); ok {
+func (e *Encoder) name(t reflect.Type, value any) (string, error) {
+	if name, ok := e.types.lookup(t); ok {
 		return name, nil
 	}
-	if name, ok := b.types.events.Load(t); ok {
+	if name, ok := e.types.events.Load(t); ok {
 		return name.(string), nil
 	}
 	event, ok := value.(events.Event)
@@ -88,7 +90,7 @@ func (b *Bus) name(t reflect.Type, value any) (string, error) {
 	if problem := eventTypeProblem(name); problem != "" {
 		return "", &TypeError{t.String(), fmt.Sprintf("has the event type %q, which %s", name, problem)}
 	}
-	b.types.events.Store(t, name)
+	e.types.events.Store(t, name)
 	return name, nil
 }
 

@@ -109,6 +109,25 @@ var importRules = []importRule{
 		why: "middleware works on any Watermill router, without the bus",
 	},
 	{
+		in:   []string{"./health/..."},
+		only: []string{"./bus", "./transports"},
+		why:  "it asks what a service has, by the interfaces of the seam",
+	},
+	{
+		in: []string{"./outbox"},
+		only: append([]string{
+			"./bus", "./transports", "./transports/sql", "./internal/aftercommit", "./internal/lease",
+		}, watermill...),
+		why: "it takes the user's *sql.DB and any transport; programs choose drivers and adapters",
+	},
+	{
+		in: []string{"./inbox"},
+		only: []string{
+			"./bus", "./events", "./middleware", "./transports/sql", "./internal/aftercommit",
+		},
+		why: "it takes the user's *sql.DB; programs choose drivers",
+	},
+	{
 		in:    []string{"./bus"}, // not bus/bustest, which runs on the memory transport
 		never: []string{"./transports/*"},
 		why:   "programs choose the transport",
@@ -148,7 +167,7 @@ var importRules = []importRule{
 	},
 	{
 		in:     []string{"./..."},
-		except: []string{"./examples/...", "./bench/...", "./cmd/...", "./transports/sql/pgnotify/...", "./transports/sql/sqltest/..."},
+		except: []string{"./examples/...", "./bench/...", "./cmd/...", "./transports/sql/pgnotify/...", "./transports/sql/sqltest/...", "./outbox/outboxtest/..."},
 		never:  slices.Concat(sqlDrivers, otelSDK),
 		why:    "programs choose drivers and exporters",
 	},
@@ -156,7 +175,7 @@ var importRules = []importRule{
 
 var linkRules = []linkRule{
 	{
-		in:    []string{"./events/...", "./handlers/...", "./transports", "./transports/memory/...", "./transports/watermill", "./middleware/...", "./bus/..."},
+		in:    []string{"./events/...", "./handlers/...", "./transports", "./transports/memory/...", "./transports/watermill", "./middleware/...", "./bus/...", "./health/..."},
 		never: slices.Concat(amqp, sqlCode, otelSDK),
 		why:   "a program that imports bus and transports/memory links no AMQP, SQL or OpenTelemetry SDK code",
 	},
@@ -254,8 +273,8 @@ func TestCheck(t *testing.T) {
 			want:     []string{"bus -> transports/memory"},
 		},
 		"AMQP twice": {
-			packages: []pkg{{ImportPath: module + "outbox", Imports: []string{amqp091}}},
-			want:     []string{"outbox -> " + amqp091},
+			packages: []pkg{{ImportPath: module + "audit", Imports: []string{amqp091}}},
+			want:     []string{"audit -> " + amqp091},
 		},
 		"a driver three imports away": {
 			packages: []pkg{{

@@ -48,6 +48,14 @@ func (c *claim) settle(i int) {
 	}
 }
 
+// place is where the claim is in the log, as takeOver sorts them.
+func (c *claim) place() int64 {
+	if c.late {
+		return c.bound
+	}
+	return c.first
+}
+
 // progress returns what is to be written of a claim: the place up to which all is
 // settled, and what is settled above that, as the distances between the places.
 func (c *claim) progress() (first int64, settled []byte) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/gotidings/tidings/internal/lease"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -53,6 +54,7 @@ type consumer struct {
 	nextSeq    int64
 	pace       pace
 	active     bool            // holds the lease of an ordered subscription
+	inherited  bool            // of an ordered subscription: there are no claims but this consumer's
 	safe       subscriptionRow // cursor, once what is below it is in claims
 
 	source // of fetch alone
@@ -156,8 +158,41 @@ func (c *consumer) message(it *item) (*message.Message, error) {
 	msg := message.NewMessage(it.eventID, append([]byte(nil), it.payload...))
 	msg.Metadata = md
 	transports.SetTopic(msg, it.topic)
-	msg.SetContext(c.delivery)
+	ctx := c.delivery
+	if c.ordered {
+		ctx = lease.With(ctx, func() time.Time { return c.heldUntil(it) })
+	}
+	msg.SetContext(ctx)
 	return msg, err
+}
+
+// heldUntil returns until when an item is ours unless its lease is renewed, the zero time
+// when it is so no more.
+func (c *consumer) heldUntil(it *item) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var lost bool
+	var renewed time.Time
+	if it.claim != nil {
+		lost, renewed = it.claim.lost, it.claim.renewed
+	} else {
+		lost, renewed = it.exception.lost, it.exception.renewed
+	}
+	if lost {
+		return time.Time{}
+	}
+	return renewed.Add(c.transport.store.cfg.Lease)
+}
+
+// heldClaims returns the ids of the claims that the consumer has.
+func (c *consumer) heldClaims() []int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ids := make([]int64, len(c.claims))
+	for i, cl := range c.claims {
+		ids[i] = cl.id
+	}
+	return ids
 }
 
 // next takes what can be delivered into batch, waiting for the first, and reports
@@ -219,10 +254,20 @@ func (c *consumer) holds(it *item) bool {
 }
 
 // lose gives up a claim. What of it is in flight ends without effect. Called with mu held.
+//
+// An ordered subscription gives up all that it has: what comes after the lost claim has to
+// wait until that is taken over.
 func (c *consumer) lose(lost *claim) {
-	lost.lost = true
-	c.forget(lost)
-	c.ready.drop(func(it *item) bool { return it.claim == lost })
+	gone := []*claim{lost}
+	if c.ordered {
+		gone = append(gone, c.claims...)
+		c.inherited = false
+	}
+	for _, cl := range gone {
+		cl.lost = true
+		c.forget(cl)
+	}
+	c.ready.drop(func(it *item) bool { return it.claim != nil && it.claim.lost })
 	c.transport.store.log.Warn("a lease has ended before it was renewed; its messages are handled again", "subscription", c.group.name)
 }
 

@@ -78,7 +78,7 @@ type dialect interface {
 
 	// oneStatement reports whether insert writes a parcel with a single statement, so
 	// that no transaction is needed.
-	oneStatement(p *parcel) bool
+	oneStatement(s *store, p *parcel) bool
 
 	// insert writes rows to messages.
 	insert(ctx context.Context, s *store, q Tx, rows []row) error
@@ -158,8 +158,8 @@ func idList(ids []int64) string {
 
 func millis(d time.Duration) int64 { return d.Milliseconds() }
 
-// detect asks the database what it is.
-func detect(ctx context.Context, db *sql.DB) (Dialect, error) {
+// DialectOf asks a database what it is.
+func DialectOf(ctx context.Context, db *sql.DB) (Dialect, error) {
 	var version string
 	err := db.QueryRowContext(ctx, "select version()").Scan(&version)
 	switch {

@@ -11,7 +11,6 @@ import (
 // source is what fetch knows of its place in the log.
 type source struct {
 	cursor     subscriptionRow // of an ephemeral subscription
-	inherited  bool            // nothing is left of who held an ordered subscription before
 	lastClaim  time.Time
 	lastWasBig bool
 }
@@ -91,17 +90,16 @@ func (c *consumer) fetchOnce() (worked bool, err error) {
 		claim, err := c.transport.store.takeOver(ctx, c.group, c.transport.owner)
 		if err != nil || claim != nil {
 			c.hints.Or(hints)
+			c.precede(claim)
 			c.adopt(claim, began)
 			return err == nil, err
 		}
 	}
-	if c.ordered && !c.inherited {
-		foreign, err := c.transport.store.foreignClaims(ctx, c.group, c.transport.owner)
-		if err != nil || foreign {
+	if c.ordered {
+		if ok, err := c.inherit(ctx); !ok || err != nil {
 			c.hints.Or(hints | hintLapsed)
 			return false, err
 		}
-		c.inherited = true
 	}
 	if hints&hintDue != 0 {
 		began := time.Now()
@@ -183,6 +181,22 @@ func (c *consumer) adopt(cl *claim, began time.Time) {
 	defer c.mu.Unlock()
 	cl.renewed = began
 	c.claims = append(c.claims, cl)
+}
+
+// precede gives up what an ordered consumer has, if it comes after a claim that was taken
+// over: that is one of its own, renewed too late, and the rest has to follow it.
+func (c *consumer) precede(taken *claim) {
+	if taken == nil || !c.ordered {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, held := range c.claims {
+		if held.id == taken.id || held.place() > taken.place() {
+			c.lose(held)
+			return
+		}
+	}
 }
 
 func (c *consumer) adoptExceptions(records []exceptionRecord, began time.Time) {
@@ -267,10 +281,45 @@ func (c *consumer) activate(ctx context.Context) (bool, error) {
 	ok, err := c.transport.store.activate(ctx, c.group, c.transport.owner)
 	if ok {
 		c.hints.Or(hintAll)
-		c.inherited = false
 	}
 	c.mu.Lock()
+	c.inherited = false
 	c.active = ok
 	c.mu.Unlock()
 	return ok, err
+}
+
+// activateFirst tries once to activate a consumer that has not begun. If it can't, it
+// tries again when it fetches.
+func (c *consumer) activateFirst(ctx context.Context) {
+	if !c.transport.first(c) {
+		return
+	}
+	err := c.transport.do(ctx, func(ctx context.Context) (err error) {
+		c.active, err = c.transport.store.activate(ctx, c.group, c.transport.owner)
+		return err
+	})
+	if err != nil {
+		c.active = false
+	}
+}
+
+// inherit reports whether all claims of an ordered subscription are this consumer's: those
+// of who was active before, and those that it has lost itself, are taken over first.
+func (c *consumer) inherit(ctx context.Context) (bool, error) {
+	c.mu.Lock()
+	inherited := c.inherited
+	c.inherited = true // a claim that is lost meanwhile says otherwise
+	c.mu.Unlock()
+	if inherited {
+		return true, nil
+	}
+	others, err := c.transport.store.otherClaims(ctx, c.group, c.heldClaims())
+	if err != nil || others {
+		c.mu.Lock()
+		c.inherited = false
+		c.mu.Unlock()
+		return false, err
+	}
+	return true, nil
 }

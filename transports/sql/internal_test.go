@@ -209,7 +209,7 @@ func TestInsertFitsIntoPackets(t *testing.T) {
 	for maxRow, want := range map[int]int{0: 2, 16 << 20: 2, 1 << 20: 10} {
 		s := &store{dialect: mysql{}, maxRow: maxRow, write: writer(mysql{}, "", "")}
 		var tx statements
-		if err := (plain{}).insert(t.Context(), s, &tx, rows); err != nil {
+		if err := (plain{}).insert(t.Context(), s, &tx, rows, "{now}"); err != nil {
 			t.Fatal(err)
 		}
 		if len(tx.bytes) != want {

@@ -20,9 +20,14 @@ func (s *store) deactivate(ctx context.Context, g *group, owner string) error {
 	return err
 }
 
-// foreignClaims reports whether others still handle parts of a group.
-func (s *store) foreignClaims(ctx context.Context, g *group, owner string) (bool, error) {
-	return s.one(ctx, s.db, []any{new(int64)}, `select id from {claims} where subscription_id = ? and owner <> ? limit 1`, g.id, owner)
+// otherClaims reports whether there are claims of a group besides these: somebody else
+// handles them, or nobody does since they were lost.
+func (s *store) otherClaims(ctx context.Context, g *group, held []int64) (bool, error) {
+	except := ""
+	if len(held) > 0 {
+		except = ` and id not in (` + idList(held) + `)`
+	}
+	return s.one(ctx, s.db, []any{new(int64)}, `select id from {claims} where subscription_id = ?`+except+` limit 1`, g.id)
 }
 
 // renew renews leases, and returns those of ids that are still the owner's.

@@ -23,6 +23,9 @@ var _ dialect = mysql{}
 // that stay open for long, before gaps wait for those to end. They are bits of a bigint.
 const gateCount = 48
 
+// gateTurn is how long publishers come to one gate, in milliseconds.
+const gateTurn = "250"
+
 func (mysql) words() map[string]string {
 	return map[string]string{
 		"now":         "(timestampdiff(microsecond, '1970-01-01', utc_timestamp(3)) div 1000)",
@@ -58,8 +61,8 @@ func (mysql) migrations() [][]string {
 	return [][]string{{
 		`create table if not exists {messages} (id ` + serial + `, topic ` + name + `, event_id ` + text + `, source ` + text + `, partition_key ` + text +
 			`, metadata ` + text + `, payload longblob not null, published_ms ` + number + `, unique key topic_id (topic, id)` + options,
-		`create table if not exists {log} (one tinyint primary key, frontier ` + number + `, turn ` + number + `, gate ` + number + options,
-		`insert ignore into {log} values (1, 0, 0, 0)`,
+		`create table if not exists {log} (one tinyint primary key, frontier ` + number + `, turn ` + number + options,
+		`insert ignore into {log} values (1, 0, 0)`,
 		`create table if not exists {gates} (id tinyint primary key` + options,
 		`insert ignore into {gates} values ` + strings.Join(gates, ", "),
 		`create table if not exists {gaps} (id ` + serial + `, first ` + number + `, last ` + number + `, pending ` + number + `, key first (first)` + options,
@@ -190,21 +193,22 @@ func (mysql) gapless() string {
 	return `coalesce((select g.last from {gaps} g where g.first <= m.id order by g.first desc limit 1), 0) < m.id`
 }
 
-// oneStatement is never: the gate has to be locked first.
-func (mysql) oneStatement(*parcel) bool { return false }
+// oneStatement: the gate is locked until the end of the statement's own transaction.
+func (mysql) oneStatement(s *store, p *parcel) bool {
+	return len(p.delayed) == 0 && s.insertPart(p.rows) == len(p.rows)
+}
 
 // insert locks a gate before it takes ids, until the end of the transaction. Which one
-// does not matter for what is right. So the current one is read as the transaction sees
-// it, which may be an old one.
+// does not matter for what is right. It is another one every gateTurn, so that one becomes
+// free soon after, however many publishers there are.
+//
+// The lock is part of the first row's values, so that it costs no round trip: they are
+// evaluated before the row is written, and the id is taken as it is. Where the gates are
+// missing the value is NULL, which the column refuses. The gate is told from the clock and
+// not read from a table: with REPEATABLE READ a statement that writes locks what it reads,
+// and a row of {log} that is locked until a transaction ends would stop everybody.
 func (d mysql) insert(ctx context.Context, s *store, q Tx, rows []row) error {
-	found, err := s.one(ctx, q, []any{new(int64)}, `select id from {gates} where id = (select gate from {log}) lock in share mode`)
-	if err == nil && !found {
-		err = fmt.Errorf("the table %s is empty", s.write("{gates}"))
-	}
-	if err != nil {
-		return err
-	}
-	return d.plain.insert(ctx, s, q, rows)
+	return d.plain.insert(ctx, s, q, rows, "{now} + 0 * (select id from {gates} where id = ({now} div "+gateTurn+") mod "+strconv.Itoa(gateCount)+" lock in share mode)")
 }
 
 // mysqlGap is a row of gaps. pending has a bit for each gate that may still be held by
@@ -222,17 +226,14 @@ type mysqlGap struct {
 // found free later, once, is not any more: whoever locks it then takes other ids. With
 // none left, the id that is still missing will not come.
 //
-// Publishers are sent to another gate when a gap begins, so that those that are pending
-// become free.
-//
 // What came into gaps is read after what is new: of two events of which one was published
 // after the other had been committed, the later one is never seen without the other.
 func (d mysql) advance(ctx context.Context, s *store, pass bool) (tail, error) {
 	var t tail
 	err := s.inTx(ctx, func(tx Tx) error {
 		t = tail{}
-		var turn, gate int64
-		found, err := s.one(ctx, tx, []any{&t.frontier, &turn, &gate}, `select frontier, turn, gate from {log} for update skip locked`)
+		var turn int64
+		found, err := s.one(ctx, tx, []any{&t.frontier, &turn}, `select frontier, turn from {log} for update skip locked`)
 		if t.busy = !found; err != nil || t.busy {
 			return err
 		}
@@ -260,15 +261,7 @@ func (d mysql) advance(ctx context.Context, s *store, pass bool) (tail, error) {
 		if err := d.insertGaps(ctx, s, tx, fresh); err != nil {
 			return err
 		}
-		if len(fresh) > 0 {
-			for other := range int64(gateCount) {
-				if other != gate && free>>other&1 == 1 {
-					gate = other
-					break
-				}
-			}
-		}
-		_, err = s.exec(ctx, tx, `update {log} set frontier = ?, turn = ?, gate = ?`, t.frontier, turn+1, gate)
+		_, err = s.exec(ctx, tx, `update {log} set frontier = ?, turn = ?`, t.frontier, turn+1)
 		return err
 	})
 	return t, err

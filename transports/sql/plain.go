@@ -35,13 +35,19 @@ func insertPart(rows []row, mostRows, mostBytes int) int {
 	return len(rows)
 }
 
-func (plain) insert(ctx context.Context, s *store, q Tx, rows []row) error {
+// insertPart is insertPart with the bounds of the server.
+func (s *store) insertPart(rows []row) int {
+	mostBytes := insertBytes
+	if s.maxRow > 0 {
+		mostBytes = min(mostBytes, s.maxRow)
+	}
+	return insertPart(rows, insertRows, mostBytes)
+}
+
+// insert writes rows. published is the expression of the first row's time.
+func (plain) insert(ctx context.Context, s *store, q Tx, rows []row, published string) error {
 	for len(rows) > 0 {
-		mostBytes := insertBytes
-		if s.maxRow > 0 {
-			mostBytes = min(mostBytes, s.maxRow)
-		}
-		part := rows[:insertPart(rows, insertRows, mostBytes)]
+		part := rows[:s.insertPart(rows)]
 		rows = rows[len(part):]
 		const columns = 6
 		args := make([]any, 0, columns*len(part))
@@ -49,6 +55,7 @@ func (plain) insert(ctx context.Context, s *store, q Tx, rows []row) error {
 			args = append(args, r.topic, r.eventID, r.source, r.key, r.metadata, r.payload)
 		}
 		values := slices.Repeat([]string{"(?, ?, ?, ?, ?, ?, {now})"}, len(part))
+		values[0] = "(?, ?, ?, ?, ?, ?, " + published + ")"
 		_, err := s.exec(ctx, q, `insert into {messages} (topic, event_id, source, partition_key, metadata, payload, published_ms) values `+strings.Join(values, ", "), args...)
 		if err != nil {
 			return err

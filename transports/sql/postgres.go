@@ -211,7 +211,7 @@ const (
 	postgresBytes = 64 << 20
 )
 
-func (postgres) oneStatement(p *parcel) bool {
+func (postgres) oneStatement(_ *store, p *parcel) bool {
 	return len(p.delayed) == 0 && insertPart(p.rows, postgresRows, postgresBytes) == len(p.rows)
 }
 

@@ -182,7 +182,7 @@ func (p *parcel) err(n int) error { return transports.BatchError(n, p.failures) 
 
 // writeParcel commits a parcel.
 func (s *store) writeParcel(ctx context.Context, p *parcel) error {
-	if s.dialect.oneStatement(p) {
+	if s.dialect.oneStatement(s, p) {
 		return s.dialect.insert(ctx, s, s.db, p.rows)
 	}
 	return s.tryTx(ctx, func(tx Tx) error { return s.insertParcel(ctx, tx, p) })
@@ -194,10 +194,19 @@ func (s *store) insertParcel(ctx context.Context, q Tx, p *parcel) error {
 			return err
 		}
 	}
-	for _, r := range p.delayed {
-		_, err := s.exec(ctx, q, `
-insert into {scheduled} (due_ms, topic, event_id, source, partition_key, metadata, payload) values ({now} + ?, ?, ?, ?, ?, ?, ?)`,
-			millis(r.delay), r.topic, r.eventID, r.source, r.key, r.metadata, r.payload)
+	return s.insertDelayed(ctx, q, p.delayed)
+}
+
+// insertDelayed writes delayed messages, as many with a statement as parameters allow.
+func (s *store) insertDelayed(ctx context.Context, q Tx, rows []delayedRow) error {
+	for part := range slices.Chunk(rows, insertRows) {
+		const columns = 7
+		args := make([]any, 0, columns*len(part))
+		for _, r := range part {
+			args = append(args, millis(r.delay), r.topic, r.eventID, r.source, r.key, r.metadata, r.payload)
+		}
+		values := slices.Repeat([]string{"({now} + ?, ?, ?, ?, ?, ?, ?)"}, len(part))
+		_, err := s.exec(ctx, q, `insert into {scheduled} (due_ms, topic, event_id, source, partition_key, metadata, payload) values `+strings.Join(values, ", "), args...)
 		if err != nil {
 			return err
 		}

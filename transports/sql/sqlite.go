@@ -160,7 +160,11 @@ func (sqlite) topicRange() string {
 
 func (sqlite) gapless() string { return "" }
 
-func (sqlite) oneStatement(p *parcel) bool {
+func (d sqlite) insert(ctx context.Context, s *store, q Tx, rows []row) error {
+	return d.plain.insert(ctx, s, q, rows, "{now}")
+}
+
+func (sqlite) oneStatement(_ *store, p *parcel) bool {
 	return len(p.delayed) == 0 && insertPart(p.rows, insertRows, insertBytes) == len(p.rows)
 }
 

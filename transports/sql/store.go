@@ -37,7 +37,7 @@ func newStore(ctx context.Context, db *sql.DB, cfg Config) (*store, error) {
 	}
 	if cfg.Dialect == "" {
 		var err error
-		if cfg.Dialect, err = detect(ctx, db); err != nil {
+		if cfg.Dialect, err = DialectOf(ctx, db); err != nil {
 			return nil, fmt.Errorf("ask the database what it is: %w", err)
 		}
 		if err := cfg.validate(); err != nil { // Schema depends on it

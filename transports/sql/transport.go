@@ -82,6 +82,9 @@ func New(ctx context.Context, db *sql.DB, cfg Config) (*Transport, error) {
 	return t, nil
 }
 
+// Dialect returns the kind of the database.
+func (t *Transport) Dialect() Dialect { return t.store.cfg.Dialect }
+
 // usable returns why nothing can be done: ErrClosed, or the end of ctx.
 func (t *Transport) usable(ctx context.Context) error {
 	if t.closed.Err() != nil {
@@ -130,18 +133,17 @@ func (t *Transport) Subscribe(ctx context.Context, s transports.Subscription) (<
 		owner = uuid.NewString()
 	}
 	var g *group
-	var active bool
 	err := t.do(ctx, func(ctx context.Context) (err error) {
-		if g, err = t.store.declare(ctx, s, FromNow, owner); err == nil && s.Ordered {
-			active, err = t.store.activate(ctx, g, t.owner) // first come, first served
-		}
+		g, err = t.store.declare(ctx, s, FromNow, owner)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	c := newConsumer(t, g, s)
-	c.active = active
+	if s.Ordered { // so that of two consumers it is the first one that is active
+		c.activateFirst(ctx)
+	}
 	// Messages live until Close, not until the end of ctx, but with its values.
 	delivery, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(t.closed, func() { cancel(context.Cause(t.closed)) })
@@ -157,7 +159,7 @@ func (t *Transport) Subscribe(ctx context.Context, s transports.Subscription) (<
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.isClosed {
+	if t.isClosed { // what was activated ends with its lease
 		end()
 		return nil, transports.ErrClosed
 	}

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/gotidings/tidings/outbox"
+	"github.com/gotidings/tidings/transports"
+)
+
+// outboxCases measure the way from a table to RabbitMQ: a backlog, and single events of an
+// idle service, where the measured time of an event is from before its transaction to the
+// broker's confirm. The latency from the commit on is printed.
+func outboxCases(broker string) []benchCase {
+	d := sqlDatabases[0] // PostgreSQL
+	var cases []benchCase
+	for _, work := range []string{"work=drain", "work=idle"} {
+		for _, peer := range []struct {
+			name        string
+			note        string
+			drain, idle int // most events
+			prepare     func(ctx context.Context, l *ledger, d sqlDatabase, broker string) (*outboxRig, error)
+		}{
+			{reference, "", 50_000, 300, prepareOutbox},
+			{"watermill-forwarder", "watermill-sql at its defaults, forwarder, watermill-amqp with confirms", 2_000, 20, prepareForwarder},
+		} {
+			most, run := peer.drain, (*outboxRig).drain
+			if work == "work=idle" {
+				most, run = peer.idle, (*outboxRig).idle
+			}
+			cases = append(cases, benchCase{
+				group: "outbox", variant: work, peer: peer.name, note: peer.note, most: most, needsBroker: true,
+				prepare: func(ctx context.Context, l *ledger) (rig, error) {
+					r, err := peer.prepare(ctx, l, d, broker)
+					if err != nil {
+						return rig{}, err
+					}
+					return run(r, ctx, l)
+				},
+			})
+		}
+	}
+	return cases
+}
+
+// outboxRig is one way to do it.
+type outboxRig struct {
+	db        *sql.DB
+	confirmed chan time.Time // one for each event, in idle
+	fill      func(ctx context.Context, events []purchase) error
+	relay     func(ctx context.Context) error // until ctx ends
+	closers   []func() error                  // the last one first
+}
+
+func (r *outboxRig) close() error {
+	var err error
+	for _, c := range slices.Backward(r.closers) {
+		err = errors.Join(err, c())
+	}
+	return err
+}
+
+// start runs the relay until the returned function is called.
+func (r *outboxRig) start() (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.relay(ctx) }()
+	return func() error {
+		cancel()
+		return <-done
+	}
+}
+
+// drain measures from the start of the relay.
+func (r *outboxRig) drain(ctx context.Context, l *ledger) (rig, error) {
+	all := make([]purchase, len(l.handledTimes))
+	for i := range all {
+		all[i] = newPurchase(i)
+	}
+	for part := range slices.Chunk(all, 500) {
+		if err := r.fill(ctx, part); err != nil {
+			return rig{}, errors.Join(err, r.close())
+		}
+	}
+	stop := func() error { return nil }
+	return rig{
+		run: func(context.Context) error {
+			stop = r.start()
+			return nil
+		},
+		close: func() error { return errors.Join(stop(), r.close()) },
+	}, nil
+}
+
+// idle sends one event after the other.
+func (r *outboxRig) idle(_ context.Context, l *ledger) (rig, error) {
+	r.confirmed = make(chan time.Time, 1)
+	stop := r.start()
+	one := func(ctx context.Context, seq int) (time.Duration, error) {
+		if err := r.fill(ctx, []purchase{newPurchase(seq)}); err != nil {
+			return 0, err
+		}
+		committed := time.Now()
+		select {
+		case at := <-r.confirmed:
+			return at.Sub(committed), nil
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+	return rig{
+		run: func(ctx context.Context) error {
+			took := make([]time.Duration, len(l.handledTimes))
+			for seq := range took {
+				var err error
+				if took[seq], err = one(ctx, seq); err != nil {
+					return err
+				}
+			}
+			slices.Sort(took)
+			fmt.Fprintf(os.Stderr, "commit to confirm: p50 %s, p99 %s of %d\n", took[len(took)/2], took[len(took)*99/100], len(took))
+			return nil
+		},
+		close: func() error { return errors.Join(stop(), r.close()) },
+	}, nil
+}
+
+// sent notes events that the broker has confirmed.
+func (r *outboxRig) sent(l *ledger, payloads ...[]byte) error {
+	for _, payload := range payloads {
+		var e purchase
+		if err := json.Unmarshal(payload, &e); err != nil {
+			return err
+		}
+		l.handled(e)
+		if r.confirmed != nil {
+			r.confirmed <- time.Now()
+		}
+	}
+	return nil
+}
+
+// prepareOutbox is the library.
+func prepareOutbox(ctx context.Context, l *ledger, d sqlDatabase, broker string) (*outboxRig, error) {
+	db, name, closeDB, err := d.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := &outboxRig{db: db, closers: []func() error{closeDB}}
+	lib, err := openLibrary(ctx, broker)
+	if err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	r.closers = append(r.closers, lib.close)
+	cfg := d.config(name)
+	ob, err := outbox.New(ctx, outbox.Config{DB: db, Dialect: cfg.Dialect, Schema: cfg.Schema, Prefix: cfg.Prefix, Source: "bench"})
+	if err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	r.closers = append(r.closers, ob.Close)
+	relay, err := outbox.NewRelay(ob, outbox.RelayConfig{Name: "rabbitmq", To: &notingTransport{lib.transport, r, l}})
+	if err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	if err := relay.Declare(ctx); err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	r.relay = relay.Run
+	r.fill = func(ctx context.Context, events []purchase) error {
+		return ob.InTx(ctx, db, func(ctx context.Context, tx *sql.Tx) error {
+			all := make([]any, len(events))
+			for i, e := range events {
+				all[i] = e
+			}
+			return ob.Publish(ctx, tx, all...)
+		})
+	}
+	return r, nil
+}
+
+// notingTransport notes what a transport has confirmed.
+type notingTransport struct {
+	transports.Transport
+	rig *outboxRig
+	l   *ledger
+}
+
+func (c *notingTransport) PublishBatch(ctx context.Context, batch []transports.Outgoing) error {
+	payloads := make([][]byte, len(batch))
+	for i, out := range batch {
+		payloads[i] = out.Message.Payload
+	}
+	if err := c.Transport.(transports.BatchPublisher).PublishBatch(ctx, batch); err != nil {
+		return err
+	}
+	return c.rig.sent(c.l, payloads...)
+}
+
+func (c *notingTransport) Publish(topic string, messages ...*message.Message) error {
+	return errors.New("the relay publishes batches")
+}
