@@ -97,6 +97,7 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		fail(w, http.StatusUnprocessableEntity, err.Error())
 	case errors.Is(err, errNoOrder):
 		fail(w, http.StatusNotFound, err.Error())
+	case r.Context().Err() != nil: // who asked has gone away
 	default:
 		a.log.ErrorContext(r.Context(), "request failed", "path", r.URL.Path, "error", err)
 		fail(w, http.StatusInternalServerError, "something went wrong; try again")

@@ -82,7 +82,7 @@ func (l *load) work(ctx context.Context) error {
 		scheme(l.cfg.db), cmp.Or(scheme(l.cfg.transport), "the database"))
 
 	began := time.Now()
-	watching, stop := context.WithCancel(ctx)
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	shown := make(chan struct{})
 	go func() {
 		defer close(shown)
@@ -90,8 +90,8 @@ func (l *load) work(ctx context.Context) error {
 	}()
 	err := l.clients.place(ctx, l.cfg.load)
 	placed := time.Since(began)
-	if err == nil {
-		err = l.wait(ctx)
+	if err == nil || ctx.Err() != nil { // after an interrupt, what was placed is done to the end
+		err = errors.Join(err, l.wait(context.WithoutCancel(ctx)))
 	}
 	stop()
 	<-shown
@@ -120,8 +120,6 @@ func (l *load) wait(ctx context.Context) error {
 		case <-time.After(max(50*time.Millisecond, 5*time.Since(asked))): // the answer takes longer the more orders there are
 		case err := <-l.service.failed:
 			return fmt.Errorf("something has ended by itself: %w", err)
-		case <-ctx.Done():
-			return errors.New("interrupted")
 		}
 	}
 }

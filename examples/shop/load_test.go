@@ -113,6 +113,24 @@ func TestLoadCountsItsOwnRun(t *testing.T) {
 	put(t, "-db", cfg.db, "-name", "shop")
 }
 
+// An interrupt ends the placing; what was placed is handled and counted.
+func TestLoadThatIsInterruptedFinishesWhatItHas(t *testing.T) {
+	t.Parallel()
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	var stdout, stderr output
+	ended := make(chan int)
+	go func() { ended <- run(ctx, []string{"-load", "5000"}, noEnv, &stdout, &stderr) }()
+	until(t, "an order", func() bool { return regexp.MustCompile(`\n  [1-9]\d* of 5000 orders`).MatchString(stdout.String()) })
+	interrupt()
+	if code := <-ended; code != exitFailed {
+		t.Errorf("exit status %d", code)
+	}
+	if !regexp.MustCompile(`\norders=[1-9]\d* reserved=\d+ emails=\d+ lost=0 doubled=0\n$`).MatchString(stdout.String()) {
+		t.Errorf("output: %s", &stdout)
+	}
+}
+
 func TestReconciliationFindsWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	s := openShop(t, newConfig(t))
