@@ -123,7 +123,11 @@ func crash(ctx context.Context, ob *outbox.Outbox) error {
 		if err := ob.Publish(ctx, tx, orderCreated{ID: 2}); err != nil {
 			return err
 		}
-		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		self, err := os.FindProcess(os.Getpid())
+		if err != nil {
+			return err
+		}
+		return self.Kill()
 	})
 }
 
