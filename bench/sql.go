@@ -9,14 +9,22 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
+	wsql "github.com/ThreeDotsLabs/watermill-sql/v3/pkg/sql"
+	_ "github.com/go-sql-driver/mysql"
 	_ "github.com/jackc/pgx/v5/stdlib"
+	_ "modernc.org/sqlite"
 
 	"github.com/gotidings/tidings/bus"
 	"github.com/gotidings/tidings/transports"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
+
+// errNoServer is the error of a case whose server is not there.
+var errNoServer = errors.New("no server")
 
 // sqlDatabase is a database that SQL cases run on.
 type sqlDatabase struct {
@@ -25,83 +33,158 @@ type sqlDatabase struct {
 	env    string // has the DSN, in the driver's notation
 	dsn    string // where it is not set
 	config func(name string) tsql.Config
-	drop   func(ctx context.Context, db *sql.DB, name string) error
+
+	schema  wsql.SchemaAdapter // of the peer; nil where it has none
+	offsets wsql.OffsetsAdapter
 }
 
-var postgresDatabase = sqlDatabase{
-	name: "postgres", driver: "pgx", env: "POSTGRES_URL", dsn: "postgres://postgres@127.0.0.1:5432/test?sslmode=disable",
-	config: func(name string) tsql.Config { return tsql.Config{Dialect: tsql.Postgres, Schema: name} },
-	drop: func(ctx context.Context, db *sql.DB, name string) error {
-		_, err := db.ExecContext(ctx, `drop schema if exists "`+name+`" cascade`)
-		return err
+var sqlDatabases = []sqlDatabase{
+	{
+		name: "postgres", driver: "pgx", env: "POSTGRES_URL", dsn: "postgres://postgres@127.0.0.1:5432/test?sslmode=disable",
+		config: func(name string) tsql.Config { return tsql.Config{Dialect: tsql.Postgres, Prefix: name + "_"} },
+		schema: wsql.DefaultPostgreSQLSchema{}, offsets: wsql.DefaultPostgreSQLOffsetsAdapter{},
+	},
+	{
+		name: "mysql", driver: "mysql", env: "MYSQL_DSN", dsn: "root@tcp(127.0.0.1:3306)/test?parseTime=true",
+		config: func(name string) tsql.Config { return tsql.Config{Dialect: tsql.MySQL, Prefix: name + "_"} },
+		schema: wsql.DefaultMySQLSchema{}, offsets: wsql.DefaultMySQLOffsetsAdapter{},
+	},
+	{
+		name: "sqlite", driver: "sqlite",
+		config: func(string) tsql.Config { return tsql.Config{Dialect: tsql.SQLite} },
 	},
 }
 
-// sqlCases measure a backlog being handled, a handler that waits, and publishing.
+// sqlCases measure a backlog being handled, by a handler that returns at once and by one
+// that waits; and from publish to handled.
 func sqlCases() []benchCase {
-	d := postgresDatabase
-	return []benchCase{
-		{group: d.name, variant: "work=drain", peer: reference, prepare: func(ctx context.Context, l *ledger) (rig, error) {
-			return prepareDrain(ctx, l, d, 0)
-		}},
-		{group: d.name, variant: "work=drain-10ms-64", peer: reference, prepare: func(ctx context.Context, l *ledger) (rig, error) {
-			return prepareDrain(ctx, l, d, 10*time.Millisecond, bus.Concurrency(64))
-		}},
-		{group: d.name, variant: "work=publish-8", peer: reference, prepare: func(ctx context.Context, l *ledger) (rig, error) {
-			return prepareSQLPublish(ctx, l, d, 8)
-		}},
-	}
-}
-
-// prepareDrain publishes everything before the measured time.
-func prepareDrain(ctx context.Context, l *ledger, d sqlDatabase, work time.Duration, opts ...bus.SubscribeOption) (rig, error) {
-	return prepareSQL(ctx, l, d, work, opts, func(ctx context.Context, b *bus.Bus, tr *tsql.Transport) (func(context.Context) error, error) {
-		err := tr.DeclareSubscription(ctx, transports.Subscription{Name: "bench.handler", Topics: []string{purchaseType}, Concurrency: 1}, tsql.FromNow)
-		if err != nil {
-			return nil, err
+	var cases []benchCase
+	for _, d := range sqlDatabases {
+		add := func(work, peer string, prepare func(ctx context.Context, l *ledger) (rig, error)) {
+			cases = append(cases, benchCase{group: d.name, variant: "work=" + work, peer: peer, prepare: prepare})
 		}
-		publisher, err := bus.New(tr, bus.Config{Source: "bench"})
-		if err != nil {
-			return nil, err
-		}
-		const batch = 1000
-		events := make([]any, 0, batch)
-		for seq := range l.handledTimes {
-			events = append(events, newPurchase(seq))
-			if len(events) == batch || seq == len(l.handledTimes)-1 {
-				if err := publisher.PublishAll(ctx, events...); err != nil {
-					return nil, err
-				}
-				events = events[:0]
+		for _, c := range []struct {
+			work       string
+			takes      time.Duration
+			publishers int // 0: a backlog
+			opts       []bus.SubscribeOption
+		}{
+			{work: "drain"},
+			{work: "drain-10ms", takes: 10 * time.Millisecond, opts: []bus.SubscribeOption{bus.Concurrency(64)}},
+			{work: "publish-8", publishers: 8},
+		} {
+			add(c.work, reference, func(ctx context.Context, l *ledger) (rig, error) {
+				return prepareSQL(ctx, l, d, c.takes, c.publishers, c.opts)
+			})
+			if d.schema != nil {
+				add(c.work, "watermill-sql", func(ctx context.Context, l *ledger) (rig, error) {
+					return prepareWatermillSQL(ctx, l, d, c.takes, c.publishers)
+				})
 			}
 		}
-		return b.Start, nil
-	})
+		for _, c := range sqlPublishCases(d) {
+			add(c.variant, c.peer, c.prepare)
+		}
+	}
+	return cases
 }
 
-// prepareSQLPublish measures from publish to handled.
-func prepareSQLPublish(ctx context.Context, l *ledger, d sqlDatabase, publishers int) (rig, error) {
-	return prepareSQL(ctx, l, d, 0, nil, func(ctx context.Context, b *bus.Bus, _ *tsql.Transport) (func(context.Context) error, error) {
-		return func(ctx context.Context) error {
-			return l.publish(ctx, publishers, func(ctx context.Context, e purchase) error { return b.Publish(ctx, e) })
-		}, b.Start(ctx)
-	})
-}
-
-func prepareSQL(ctx context.Context, l *ledger, d sqlDatabase, work time.Duration, opts []bus.SubscribeOption,
-	ready func(context.Context, *bus.Bus, *tsql.Transport) (run func(context.Context) error, err error),
-) (r rig, err error) {
+// open returns a pool and a name that no other run has; clean drops all that has it.
+func (d sqlDatabase) open(ctx context.Context) (db *sql.DB, name string, clean func() error, err error) {
 	random := make([]byte, 5)
 	_, _ = rand.Read(random)
-	name := "bench_" + hex.EncodeToString(random)
-	db, err := sql.Open(d.driver, cmp.Or(os.Getenv(d.env), d.dsn))
-	if err != nil {
-		return rig{}, err
+	name = "bench_" + hex.EncodeToString(random)
+	dsn, dir := cmp.Or(os.Getenv(d.env), d.dsn), ""
+	if d.driver == "sqlite" {
+		if dir, err = os.MkdirTemp("", "bench"); err != nil {
+			return nil, "", nil, err
+		}
+		dsn = "file:" + filepath.Join(dir, "bench.db") + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_txlock=immediate"
+	}
+	if db, err = sql.Open(d.driver, dsn); err != nil {
+		return nil, "", nil, err
+	}
+	if err := db.PingContext(ctx); err != nil {
+		return nil, "", nil, errors.Join(fmt.Errorf("%w: %s: %w", errNoServer, d.name, err), db.Close())
 	}
 	db.SetMaxOpenConns(16)
 	db.SetMaxIdleConns(16)
-	clean := func() error {
-		return errors.Join(d.drop(context.WithoutCancel(ctx), db, name), db.Close())
+	return db, name, func() error {
+		return errors.Join(d.drop(context.WithoutCancel(ctx), db, name), db.Close(), os.RemoveAll(dir))
+	}, nil
+}
+
+// drop drops the tables whose names have name in them.
+func (d sqlDatabase) drop(ctx context.Context, db *sql.DB, name string) error {
+	if d.driver == "sqlite" {
+		return nil // with its folder
+	}
+	tables, err := tablesWith(ctx, db, name)
+	if err != nil {
+		return err
+	}
+	for _, table := range tables {
+		query := `drop table "` + table + `" cascade`
+		if d.driver == "mysql" {
+			query = "drop table `" + table + "`"
+		}
+		if _, err := db.ExecContext(ctx, query); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tablesWith lists the tables that have name in theirs.
+func tablesWith(ctx context.Context, db *sql.DB, name string) (tables []string, err error) {
+	rows, err := db.QueryContext(ctx, "select table_name from information_schema.tables where table_name like '%"+name+"%'")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var table string
+		if err := rows.Scan(&table); err != nil {
+			return nil, err
+		}
+		tables = append(tables, table)
+	}
+	return tables, rows.Err()
+}
+
+// pretend is a handler that takes some time.
+func pretend(ctx context.Context, work time.Duration) error {
+	if work == 0 {
+		return nil
+	}
+	select {
+	case <-time.After(work):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// inBatches calls send with all events, 1,000 at a time.
+func inBatches(l *ledger, send func(batch []purchase) error) error {
+	all := make([]purchase, len(l.handledTimes))
+	for seq := range all {
+		all[seq] = newPurchase(seq)
+	}
+	for batch := range slices.Chunk(all, 1000) {
+		if err := send(batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepareSQL is the bus with everything at its default. Without publishers all events are
+// published before the measured time.
+func prepareSQL(ctx context.Context, l *ledger, d sqlDatabase, work time.Duration, publishers int, opts []bus.SubscribeOption) (r rig, err error) {
+	db, name, clean, err := d.open(ctx)
+	if err != nil {
+		return rig{}, err
 	}
 	defer func() {
 		if err != nil {
@@ -112,29 +195,53 @@ func prepareSQL(ctx context.Context, l *ledger, d sqlDatabase, work time.Duratio
 	if err != nil {
 		return rig{}, fmt.Errorf("%s: %w", d.name, err)
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, tr.Close())
+		}
+	}()
 	b, err := bus.New(tr, bus.Config{Source: "bench", AllowVolatileDedup: true})
 	if err != nil {
 		return rig{}, err
 	}
 	bus.Subscribe(b, "handler", func(ctx context.Context, e purchase) error {
-		if work > 0 {
-			select {
-			case <-time.After(work):
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+		if err := pretend(ctx, work); err != nil {
+			return err
 		}
 		l.handled(e)
 		return nil
 	}, opts...)
-	run, err := ready(ctx, b, tr)
-	if err != nil {
-		return rig{}, errors.Join(err, tr.Close())
+	run := b.Start
+	if publishers > 0 {
+		if err := b.Start(ctx); err != nil {
+			return rig{}, err
+		}
+		run = func(ctx context.Context) error {
+			return l.publish(ctx, publishers, func(ctx context.Context, e purchase) error { return b.Publish(ctx, e) })
+		}
+	} else if err := preload(ctx, l, tr); err != nil {
+		return rig{}, err
 	}
-	return rig{
-		run: run,
-		close: func() error {
-			return errors.Join(b.Shutdown(context.Background()), tr.Close(), clean())
-		},
-	}, nil
+	return rig{run: run, close: func() error {
+		return errors.Join(b.Shutdown(context.Background()), tr.Close(), clean())
+	}}, nil
+}
+
+// preload publishes all events to the subscription of the bus, which has not started yet.
+func preload(ctx context.Context, l *ledger, tr *tsql.Transport) error {
+	s := transports.Subscription{Name: "bench.handler", Topics: []string{purchaseType}, Concurrency: 1}
+	if err := tr.DeclareSubscription(ctx, s, tsql.FromNow); err != nil {
+		return err
+	}
+	publisher, err := bus.New(tr, bus.Config{Source: "bench"})
+	if err != nil {
+		return err
+	}
+	return inBatches(l, func(batch []purchase) error {
+		all := make([]any, len(batch))
+		for i, e := range batch {
+			all[i] = e
+		}
+		return publisher.PublishAll(ctx, all...)
+	})
 }

@@ -157,6 +157,10 @@ func (d declared) Subscribe(context.Context, string) (<-chan *message.Message, e
 
 func (d declared) Close() error { return nil }
 
+// String returns the name that the router gives to the context of every message, none:
+// it would be of no use to anybody, and cost two allocations. So does that of lost.
+func (d declared) String() string { return "" }
+
 // lost is the publisher of a subscription, which publishes nothing. The router closes it
 // when the channel of the subscription has ended, at once: handlers can still run then, if
 // it was the transport that ended, and Handler.Stopped may wait for them.
@@ -168,6 +172,8 @@ func (l lost) Close() error {
 	l.s.bus.beginStop(&SubscriptionLostError{Subscription: l.s.fullName})
 	return nil
 }
+
+func (l lost) String() string { return "" }
 
 // supervise runs the router until all subscriptions have ended and everything
 // delivered is settled: transports close a channel only then. Called with mu held.

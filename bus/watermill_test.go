@@ -3,6 +3,7 @@ package bus_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -313,5 +314,35 @@ func TestWatermillTrapHandlerThatStopsClosesASharedPublisher(t *testing.T) {
 			check(t, "error of the publish", published, nil)
 			check(t, "transport still publishes", transport.Publish("order.paid", message.NewMessage("x", nil)), nil)
 		})
+	})
+}
+
+// A message's context has the name of the subscription, and none of the bus's own types,
+// which would cost two allocations each.
+func TestRouterNamesTheSubscriptionOnly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var names []string
+		s := newSetup(t, bus.Config{Middleware: []message.HandlerMiddleware{func(h message.HandlerFunc) message.HandlerFunc {
+			return func(msg *message.Message) ([]*message.Message, error) {
+				ctx := msg.Context()
+				names = []string{
+					message.HandlerNameFromCtx(ctx), message.SubscriberNameFromCtx(ctx),
+					message.PublisherNameFromCtx(ctx), message.SubscribeTopicFromCtx(ctx),
+				}
+				return h(msg)
+			}
+		}}})
+		bus.Subscribe(s.Bus, "mail", func(context.Context, placed) error { return nil })
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Publish(t.Context(), placed{N: 1}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if want := []string{"shop.mail", "", "", ""}; !slices.Equal(names, want) {
+			t.Errorf("names %q; want %q", names, want)
+		}
 	})
 }

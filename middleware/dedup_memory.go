@@ -10,7 +10,7 @@ import (
 // MemoryDedupConfig configures [NewMemoryDedup]. The zero value is ready to use.
 type MemoryDedupConfig struct {
 	// Size is the most handled events remembered; beyond it the oldest are
-	// forgotten. 0 means 100,000, which takes some 30 MB. Events being handled
+	// forgotten. 0 means 100,000, which takes some 20 MB. Events being handled
 	// come on top and are never forgotten.
 	Size int
 
@@ -21,25 +21,12 @@ type MemoryDedupConfig struct {
 // MemoryDedup is a [DedupStore] in the memory of one process: it knows nothing
 // of what other replicas, or the process before this one, have handled.
 type MemoryDedup struct {
-	size      int
 	retention time.Duration
 
-	mu        sync.Mutex // guards what follows
-	events    map[DedupKey]dedupMark
-	done      []doneEvent // ring in the order of completion
-	first, n  int         // of done
+	mu        sync.Mutex          // guards what follows
+	claimed   map[DedupKey]uint64 // tokens of the events being handled, which are few
 	lastToken uint64
-}
-
-// dedupMark is the state of one key: claimed by token, or done.
-type dedupMark struct {
-	token uint64
-	done  bool
-}
-
-type doneEvent struct {
-	key DedupKey
-	at  time.Time
+	handled   handledEvents
 }
 
 var _ DedupStore = (*MemoryDedup)(nil)
@@ -56,7 +43,11 @@ func NewMemoryDedup(cfg MemoryDedupConfig) (*MemoryDedup, error) {
 	if cfg.Retention == 0 {
 		cfg.Retention = time.Hour
 	}
-	return &MemoryDedup{size: cfg.Size, retention: cfg.Retention, events: make(map[DedupKey]dedupMark)}, nil
+	return &MemoryDedup{
+		retention: cfg.Retention,
+		claimed:   make(map[DedupKey]uint64),
+		handled:   newHandledEvents(cfg.Size),
+	}, nil
 }
 
 // Volatile marks the store as forgetting everything when the process ends.
@@ -72,15 +63,15 @@ func (s *MemoryDedup) Retention() time.Duration { return s.retention }
 func (s *MemoryDedup) Claim(_ context.Context, key DedupKey) (Claim, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.expire()
-	if mark, known := s.events[key]; known {
-		if mark.done {
-			return Claim{State: AlreadyDone}, nil
-		}
+	s.handled.expire(s.retention)
+	if _, busy := s.claimed[key]; busy {
 		return Claim{State: ClaimBusy}, nil
 	}
+	if s.handled.contains(key) {
+		return Claim{State: AlreadyDone}, nil
+	}
 	s.lastToken++
-	s.events[key] = dedupMark{token: s.lastToken}
+	s.claimed[key] = s.lastToken
 	return Claim{State: Claimed, Token: s.lastToken}, nil
 }
 
@@ -99,11 +90,8 @@ func (s *MemoryDedup) Complete(_ context.Context, key DedupKey, token uint64) er
 	if err := s.check(key, token); err != nil {
 		return err
 	}
-	s.events[key] = dedupMark{token: token, done: true}
-	if s.n == s.size {
-		s.forgetFirst()
-	}
-	s.push(doneEvent{key: key, at: time.Now()})
+	delete(s.claimed, key)
+	s.handled.add(key)
 	return nil
 }
 
@@ -112,46 +100,15 @@ func (s *MemoryDedup) Release(_ context.Context, key DedupKey, token uint64) err
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.check(key, token) == nil {
-		delete(s.events, key)
+		delete(s.claimed, key)
 	}
 	return nil
 }
 
 // check returns whether a claim is the caller's. Called with mu held.
 func (s *MemoryDedup) check(key DedupKey, token uint64) error {
-	if mark, known := s.events[key]; !known || mark.done || mark.token != token {
+	if owner, claimed := s.claimed[key]; !claimed || owner != token {
 		return ErrClaimLost
 	}
 	return nil
-}
-
-// expire forgets what is older than the retention. Called with mu held.
-func (s *MemoryDedup) expire() {
-	if s.n == 0 {
-		return
-	}
-	oldest := time.Now().Add(-s.retention)
-	for s.n > 0 && s.done[s.first].at.Before(oldest) {
-		s.forgetFirst()
-	}
-}
-
-func (s *MemoryDedup) forgetFirst() {
-	delete(s.events, s.done[s.first].key)
-	s.done[s.first] = doneEvent{}
-	s.first = (s.first + 1) % len(s.done)
-	s.n--
-}
-
-// push appends to the ring, which grows up to size.
-func (s *MemoryDedup) push(d doneEvent) {
-	if s.n == len(s.done) {
-		bigger := make([]doneEvent, min(max(64, 2*s.n), s.size))
-		for i := range s.n {
-			bigger[i] = s.done[(s.first+i)%len(s.done)]
-		}
-		s.done, s.first = bigger, 0
-	}
-	s.done[(s.first+s.n)%len(s.done)] = d
-	s.n++
 }

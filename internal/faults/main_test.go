@@ -15,5 +15,6 @@ func TestMain(m *testing.M) {
 		m,
 		// The proxy's: a connection that is cut while it is written to leaves one behind.
 		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*NoopToxic).Pipe"),
+		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/stream.(*ChanWriter).Write"),
 	)
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
@@ -29,11 +30,19 @@ func startProxy(t *testing.T, upstream string) proxy {
 // cut closes every connection, whatever is under way, and refuses new ones.
 func (p proxy) cut() { p.Stop() }
 
-// restore lets connections through again, at the address that it had.
+// restore lets connections through again, at the address that it had. A child that another
+// test is just starting holds the old listener until it runs its own program.
 func (p proxy) restore(t *testing.T) {
 	t.Helper()
-	if err := p.Start(); err != nil {
-		t.Fatalf("proxy: %v", err)
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		err := p.Start()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("proxy: %v", err)
+		}
+		<-time.After(10 * time.Millisecond)
 	}
 }
 
@@ -80,9 +89,15 @@ func TestProxyCuts(t *testing.T) {
 			t.Errorf("read %d bytes from a connection that was cut", n)
 		}
 		_ = conn.Close()
-		if conn, err := dialer.DialContext(t.Context(), "tcp", p.Listen); err == nil {
+		for deadline := time.Now().Add(10 * time.Second); ; { // see restore
+			conn, err := dialer.DialContext(t.Context(), "tcp", p.Listen)
+			if err != nil {
+				break
+			}
 			_ = conn.Close()
-			t.Error("a new connection while they are cut")
+			if time.Now().After(deadline) {
+				t.Fatal("new connections while they are cut")
+			}
 		}
 		p.restore(t)
 	}

@@ -81,7 +81,7 @@ func MySQL(tb testing.TB) string {
 func (k kind) find(tb testing.TB) string {
 	tb.Helper()
 	address := cmp.Or(os.Getenv(k.variable), k.standard)
-	if err := k.answers(tb.Context(), address); err != nil {
+	if err := k.answers(context.WithoutCancel(tb.Context()), address); err != nil { // clean-up asks too, when that context has ended
 		missing(tb, fmt.Sprintf("no %s answers (%v); %s can name another", k.name, err, k.variable), k.commands...)
 	}
 	return address

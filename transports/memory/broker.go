@@ -67,21 +67,21 @@ func clone(msg *message.Message) *message.Message {
 	return &message.Message{UUID: msg.UUID, Metadata: maps.Clone(msg.Metadata), Payload: slices.Clone(msg.Payload)}
 }
 
-// message makes the copy that is delivered.
+// message makes the copy that is delivered. Its metadata is never nil, since middleware
+// writes to it.
 func (r *record) message() *message.Message {
 	msg := message.NewMessage(r.uuid, slices.Clone(r.payload))
-	msg.Metadata = cloneMetadata(r.metadata)
+	if len(r.metadata) >= smallMap {
+		msg.Metadata = make(message.Metadata, len(r.metadata)+1)
+	}
+	maps.Copy(msg.Metadata, r.metadata)
 	transports.SetTopic(msg, r.topic)
 	return msg
 }
 
-// cloneMetadata copies md with room for one more; never nil, since middleware
-// writes to it.
-func cloneMetadata(md map[string]string) map[string]string {
-	out := make(map[string]string, len(md)+1)
-	maps.Copy(out, md)
-	return out
-}
+// smallMap is how many entries a map can have that was made without a size before it has
+// to grow a second time.
+const smallMap = 8
 
 // publish puts a message into every queue that its topic matches, waiting for
 // room. from is the subscription whose handler publishes, or nil. closed ends the wait.

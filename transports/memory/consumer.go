@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -18,8 +19,13 @@ const maxInFlight = 1 << 16
 // consumer delivers from one queue to one channel.
 //
 //	run ──► next ──► out ──► receiver
-//	                  │
-//	                  └─► settle, a goroutine for each message in flight
+//	         ▲        │
+//	         │        └─► settle, a goroutine for each message in flight
+//	         └── settled ◄──┘
+//
+// What the receiver has settled is collected and taken off the queue by run, all that
+// has come together: one turn with the lock, and one wake-up of run and of a waiting
+// publisher, for many messages.
 type consumer struct {
 	queue   *queue
 	limit   int                   // most in flight
@@ -31,9 +37,19 @@ type consumer struct {
 	stopIntake context.CancelFunc // safe under Broker.mu: it runs nothing of ours
 	delivery   context.Context    //nolint:containedctx // what its messages carry; ends with the transport
 
-	wakeup   chan struct{} // one token: there may be something to deliver
+	wakeup   chan struct{} // one token: there may be something to deliver, or to take off the queue
 	inFlight int           // guarded by Broker.mu
 	settling sync.WaitGroup
+
+	settledMu sync.Mutex // guards settled; may be taken under Broker.mu
+	settled   []verdict
+	verdicts  []verdict // being taken off the queue by run
+}
+
+// verdict is the receiver's, on an entry in flight.
+type verdict struct {
+	entry entry
+	acked bool
 }
 
 type queueKey struct{}
@@ -69,6 +85,9 @@ func (c *consumer) run() {
 		clear(c.batch) // lets the records be collected
 	}
 	c.takeBack()
+	for !c.finished() {
+		<-c.wakeup
+	}
 	c.settling.Wait()
 }
 
@@ -82,6 +101,7 @@ func (c *consumer) next() bool {
 		}
 		c.batch = c.batch[:0]
 		q.broker.mu.Lock()
+		c.settleAll()
 		// The end of delivery ends intake a little later. What it puts back in
 		// between must not be taken here again: it may still be in out, which would
 		// have no room for it. Looked at under the lock, it comes before or after.
@@ -97,10 +117,38 @@ func (c *consumer) next() bool {
 		}
 		select {
 		case <-c.wakeup:
+			runtime.Gosched() // receivers that are about to settle come along
 		case <-c.intake.Done():
 			return false
 		}
 	}
+}
+
+// finished takes what is settled off the queue and reports whether nothing is in flight
+// any more.
+func (c *consumer) finished() bool {
+	b := c.queue.broker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c.settleAll()
+	return c.inFlight == 0
+}
+
+// settleAll ends the flight of every settled entry: it leaves the queue, or goes back to
+// its place. Called with Broker.mu held.
+func (c *consumer) settleAll() {
+	c.settledMu.Lock()
+	c.verdicts, c.settled = c.settled, c.verdicts[:0]
+	c.settledMu.Unlock()
+	for _, v := range c.verdicts {
+		c.inFlight--
+		if v.acked {
+			c.queue.release()
+		} else {
+			c.queue.putBack(v.entry)
+		}
+	}
+	clear(c.verdicts) // lets the records be collected
 }
 
 // takeBack returns what was delivered and nobody has received.
@@ -137,20 +185,12 @@ func (c *consumer) settle(e entry, msg *message.Message) {
 	}
 }
 
-// done ends the flight of an entry: it leaves the queue, or goes back to its place.
+// done leaves the verdict on an entry to run.
 func (c *consumer) done(e entry, acked bool) {
-	b := c.queue.broker
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	c.inFlight--
-	if acked {
-		c.queue.release()
-	} else {
-		c.queue.putBack(e)
-	}
-	if c.queue.ready.n > 0 {
-		c.wakeUp()
-	}
+	c.settledMu.Lock()
+	c.settled = append(c.settled, verdict{e, acked})
+	c.settledMu.Unlock()
+	c.wakeUp()
 }
 
 // subscribe attaches a new consumer. delivery is the context of its messages

@@ -1,6 +1,7 @@
 package rabbitmq
 
 import (
+	"runtime"
 	"sync"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -21,11 +22,32 @@ type acks struct {
 	acked  []uint64   // to be sent
 	nacked []uint64   // to be sent
 
+	spareAcked, spareNacked []uint64 // sent, to be used again; guarded by sendMu
+
 	// Of sending, guarded by sendMu. floor is the highest tag up to which all are
-	// settled; ahead are those beyond it, with whether the broker has to be told still.
+	// settled; ahead are the states of those beyond it, a ring by tag, of which known are
+	// not unsettled.
 	floor uint64
-	ahead map[uint64]bool
+	ahead []ackState
+	known int
 }
+
+// smallRing is how many tags ahead begins with, and keepRing how many it may keep once it
+// is empty. It is as long as the way from the oldest message in flight to the latest,
+// which has no limit: while one is held for minutes, all others go by.
+const (
+	smallRing = 64
+	keepRing  = 64 << 10
+)
+
+// ackState is what is known of a delivery.
+type ackState uint8
+
+const (
+	unsettled ackState = iota
+	acked              // and the broker has to be told still
+	told               // acknowledged or nacked
+)
 
 // acknowledger is the part of a channel that acks needs.
 type acknowledger interface {
@@ -36,7 +58,7 @@ type acknowledger interface {
 var _ acknowledger = (*amqp.Channel)(nil)
 
 func newAcks(ch acknowledger) *acks {
-	a := &acks{ch: ch, wake: make(chan struct{}, 1), stop: make(chan struct{}), ahead: make(map[uint64]bool)}
+	a := &acks{ch: ch, wake: make(chan struct{}, 1), stop: make(chan struct{}), ahead: make([]ackState, smallRing)}
 	a.done.Go(a.run)
 	return a
 }
@@ -66,6 +88,7 @@ func (a *acks) run() {
 	for {
 		select {
 		case <-a.wake:
+			runtime.Gosched() // receivers that are about to settle come along
 			a.flush()
 		case <-a.stop:
 			return
@@ -79,41 +102,60 @@ func (a *acks) flush() {
 	a.sendMu.Lock()
 	defer a.sendMu.Unlock()
 	a.mu.Lock()
-	acked, nacked := a.acked, a.nacked
-	a.acked, a.nacked = nil, nil
+	newAcked, newNacked := a.acked, a.nacked
+	a.acked, a.nacked = a.spareAcked[:0], a.spareNacked[:0]
 	a.mu.Unlock()
+	a.spareAcked, a.spareNacked = newAcked, newNacked
 
-	for _, tag := range nacked {
+	for _, tag := range newNacked {
 		_ = a.ch.Nack(tag, false, true)
-		a.ahead[tag] = false
+		*a.state(tag) = told
 	}
-	for _, tag := range acked {
-		a.ahead[tag] = true
+	for _, tag := range newAcked {
+		*a.state(tag) = acked
 	}
+	a.known += len(newNacked) + len(newAcked)
 	// The row that begins behind the floor is one acknowledgement, of its last message
 	// that the broker waits for.
 	last, untold := uint64(0), 0
 	for {
-		tell, settled := a.ahead[a.floor+1]
-		if !settled {
+		next := a.state(a.floor + 1)
+		if *next == unsettled {
 			break
 		}
 		a.floor++
-		delete(a.ahead, a.floor)
-		if tell {
+		if *next == acked {
 			last = a.floor
 			untold++
 		}
+		*next = unsettled // of the tag that has this place next
+		a.known--
 	}
 	if untold > 0 {
 		_ = a.ch.Ack(last, untold > 1)
 	}
-	for _, tag := range acked {
-		if a.ahead[tag] {
+	for _, tag := range newAcked {
+		if tag > a.floor {
 			_ = a.ch.Ack(tag, false)
-			a.ahead[tag] = false
+			*a.state(tag) = told
 		}
 	}
+	if a.known == 0 && len(a.ahead) > keepRing {
+		a.ahead = make([]ackState, smallRing)
+	}
+}
+
+// state returns the place of a tag beyond the floor, where every tag is until it is
+// settled, which it is once.
+func (a *acks) state(tag uint64) *ackState {
+	for tag-a.floor > uint64(len(a.ahead)) {
+		bigger := make([]ackState, 2*len(a.ahead))
+		for t := a.floor + 1; t <= a.floor+uint64(len(a.ahead)); t++ {
+			bigger[t%uint64(len(bigger))] = a.ahead[t%uint64(len(a.ahead))]
+		}
+		a.ahead = bigger
+	}
+	return &a.ahead[tag%uint64(len(a.ahead))]
 }
 
 // close ends the sending, once.

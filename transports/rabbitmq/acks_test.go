@@ -52,9 +52,10 @@ func newFakeBroker(n uint64) *fakeBroker {
 	return b
 }
 
-// manualAcks are acks that send only when they are told to.
+// manualAcks are acks that send only when they are told to, with a ring that grows and goes
+// round soon.
 func manualAcks(b *fakeBroker) *acks {
-	return &acks{ch: b, wake: make(chan struct{}, 1), ahead: make(map[uint64]bool)}
+	return &acks{ch: b, wake: make(chan struct{}, 1), ahead: make([]ackState, 1)}
 }
 
 func TestAcksInARowAreOne(t *testing.T) {
@@ -120,11 +121,48 @@ func TestAcksInAnyOrder(t *testing.T) {
 		if diff := cmp.Diff(want, b.gone); diff != "" || b.fault != nil {
 			t.Fatalf("order %v: %v; settled (-want +got):\n%s", order, b.fault, diff)
 		}
-		if len(a.ahead) != 0 || a.floor != uint64(n) {
-			t.Fatalf("order %v: %d tags are kept, floor %d", order, len(a.ahead), a.floor)
+		if a.known != 0 || a.floor != uint64(n) {
+			t.Fatalf("order %v: %d tags are kept, floor %d", order, a.known, a.floor)
 		}
 	}
 }
+
+// All others go by while one message is held, and what that takes is given back.
+func TestAcksGoByAMessageThatIsHeld(t *testing.T) {
+	t.Parallel()
+	const n = 2 * keepRing
+	var calls []string
+	a := &acks{ch: ackFunc(func(tag uint64, multiple bool) { calls = append(calls, fmt.Sprint(tag, " ", multiple)) }), wake: make(chan struct{}, 1), ahead: make([]ackState, smallRing)}
+	var want []string
+	for tag := uint64(2); tag <= n; tag++ {
+		a.ack(tag)
+		want = append(want, fmt.Sprint(tag, " ", false))
+		if tag%1000 == 0 {
+			a.flush()
+		}
+	}
+	a.flush()
+	a.ack(1)
+	a.ack(n + 1) // is in a row with those that were told
+	a.flush()
+	want = append(want, fmt.Sprint(n+1, " ", true))
+	if diff := cmp.Diff(want, calls); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if a.floor != n+1 || a.known != 0 || len(a.ahead) != smallRing {
+		t.Errorf("floor %d, %d tags known, room for %d", a.floor, a.known, len(a.ahead))
+	}
+}
+
+// ackFunc takes acknowledgements, and no refusals.
+type ackFunc func(tag uint64, multiple bool)
+
+func (f ackFunc) Ack(tag uint64, multiple bool) error {
+	f(tag, multiple)
+	return nil
+}
+
+func (ackFunc) Nack(uint64, bool, bool) error { panic("a message is refused") }
 
 func TestAcksAreSentBySignal(t *testing.T) {
 	t.Parallel()

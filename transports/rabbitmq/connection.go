@@ -43,12 +43,12 @@ type connection struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // the supervisor, and what attempt leaves behind
 
-	startMu sync.Mutex // guards started, and next until then; taken before mu
-	started bool
-	next    int // node to try
+	starting turn // guards started, and next until then; taken before mu
+	started  bool
+	next     int // node to try
 
 	mu      sync.Mutex // guards what follows, and wg against a close at the same time
-	current *amqp.Connection
+	current *link
 	change  chan struct{} // closed at the next change of current or blocked
 	blocked bool          // the broker does not read: it is short of memory or disk
 }
@@ -57,12 +57,13 @@ type connection struct {
 // anybody uses it, so that none is missed.
 type link struct {
 	*amqp.Connection
-	lost  chan *amqp.Error
-	block chan amqp.Blocking
+	socket net.Conn
+	lost   chan *amqp.Error
+	block  chan amqp.Blocking
 }
 
 func newConnection(role string, cfg Config, nodes []node, l login) *connection {
-	c := &connection{role: role, cfg: cfg, nodes: nodes, login: l, log: cfg.Logger, change: make(chan struct{})}
+	c := &connection{role: role, cfg: cfg, nodes: nodes, login: l, log: cfg.Logger, starting: newTurn(), change: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	return c
 }
@@ -70,8 +71,10 @@ func newConnection(role string, cfg Config, nodes []node, l login) *connection {
 // start connects for the first time, within ctx, and keeps the connection up from then
 // on. It does nothing when it was called before and has succeeded.
 func (c *connection) start(ctx context.Context) error {
-	c.startMu.Lock()
-	defer c.startMu.Unlock()
+	if err := c.starting.take(ctx, "waiting for the connection to the broker"); err != nil {
+		return err
+	}
+	defer c.starting.leave()
 	if c.started {
 		return nil
 	}
@@ -130,6 +133,7 @@ func (c *connection) dial(ctx context.Context) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.ConnectTimeout)
 	defer cancel()
 	unhook := func() bool { return true }
+	var socket net.Conn
 	cfg := amqp.Config{
 		SASL:       []amqp.Authentication{&amqp.PlainAuth{Username: c.login.user, Password: c.login.password}},
 		Vhost:      c.login.vhost,
@@ -146,7 +150,8 @@ func (c *connection) dial(ctx context.Context) (*link, error) {
 				return nil, errors.Join(err, conn.Close())
 			}
 			unhook = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-			return newCoalescer(conn), nil
+			socket = newCoalescer(conn)
+			return socket, nil
 		},
 	}
 	if c.cfg.External {
@@ -165,10 +170,15 @@ func (c *connection) dial(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", target.addr, err)
 	}
+	// The client sets such a deadline whenever it has read something, which a broker that
+	// falls silent now never lets it.
+	if err := socket.SetReadDeadline(time.Now().Add(3 * conn.Config.Heartbeat / 2)); err != nil {
+		return nil, errors.Join(err, conn.CloseDeadline(time.Now()))
+	}
 	return &link{
-		Connection: conn,
-		lost:       conn.NotifyClose(make(chan *amqp.Error, 1)),
-		block:      conn.NotifyBlocked(make(chan amqp.Blocking, 1)),
+		Connection: conn, socket: socket,
+		lost:  conn.NotifyClose(make(chan *amqp.Error, 1)),
+		block: conn.NotifyBlocked(make(chan amqp.Blocking, 1)),
 	}, nil
 }
 
@@ -242,10 +252,10 @@ func (c *connection) use(conn *link) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ctx.Err() != nil {
-		_ = conn.CloseDeadline(time.Now().Add(closeTimeout)) // nobody has used it
+		conn.goodbye() // nobody has used it
 		return false
 	}
-	c.current, c.blocked = conn.Connection, false
+	c.current, c.blocked = conn, false
 	c.changed()
 	return true
 }
@@ -258,7 +268,7 @@ func (c *connection) changed() {
 
 // wait returns the connection when it is up and, if it is for writing, not blocked.
 // The error is [transports.ErrClosed] after close, or why ctx ended.
-func (c *connection) wait(ctx context.Context, forWriting bool) (*amqp.Connection, error) {
+func (c *connection) wait(ctx context.Context, forWriting bool) (*link, error) {
 	for {
 		c.mu.Lock()
 		conn, blocked, change := c.current, c.blocked, c.change
@@ -403,10 +413,33 @@ func (c *connection) close() {
 	c.changed()
 	c.mu.Unlock()
 	if conn != nil {
-		_ = conn.CloseDeadline(time.Now().Add(closeTimeout)) // it may be lost already
+		conn.goodbye()
 	}
 	c.wg.Wait()
 }
+
+// goodbye closes the connection. The client's own deadline is not enough: each heartbeat
+// of the broker puts it off, and one that is short of memory answers nothing else.
+func (l *link) goodbye() {
+	defer time.AfterFunc(closeTimeout, func() { _ = l.socket.Close() }).Stop()
+	_ = l.CloseDeadline(time.Now().Add(closeTimeout)) // it may be lost already
+}
+
+// turn is a mutex that is waited for as long as a context allows.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+func (t turn) take(ctx context.Context, what string) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ended(ctx, what)
+	}
+}
+
+func (t turn) leave() { <-t }
 
 // sleep waits for d and reports false when ctx ended before.
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -57,8 +56,10 @@ type consumer struct {
 	end    context.CancelCauseFunc // of base
 
 	removals int            // of the subscription, before this consumer
+	began    time.Time      // when that was so
 	inFlight atomic.Int64   // delivered and not settled, on whichever channel
 	settled  chan struct{}  // a signal that inFlight has fallen
+	progress atomic.Bool    // one was acknowledged since the last back-off of an ordered subscription
 	watchers sync.WaitGroup // of messages in flight
 }
 
@@ -104,6 +105,7 @@ func (t *Transport) Subscribe(ctx context.Context, s transports.Subscription) (<
 
 // begin consumes for the first time.
 func (c *consumer) begin(ctx context.Context) (_ *reception, err error) {
+	c.began = time.Now()
 	if c.removals, err = c.t.removals(ctx, c.sub.Name); err != nil {
 		return nil, err
 	}
@@ -116,6 +118,11 @@ func validateSubscription(s transports.Subscription) error {
 	}
 	if len(s.Name) > maxSubscriptionName {
 		return fmt.Errorf("subscription name %.40q… has %d bytes; RabbitMQ allows %d", s.Name, len(s.Name), maxSubscriptionName)
+	}
+	for _, pattern := range s.Topics {
+		if len(pattern) > maxShortString {
+			return fmt.Errorf("subscription %q: the topic %.40q… has %d bytes; the protocol allows %d", s.Name, pattern, len(pattern), maxShortString)
+		}
 	}
 	for _, suffix := range []string{poisonSuffix, removedSuffix, lockSuffix} {
 		if strings.HasSuffix(s.Name, suffix) {
@@ -198,19 +205,30 @@ func (c *consumer) run(r *reception) {
 	defer c.end(transports.ErrClosed)
 	defer close(c.out)
 	defer c.watchers.Wait()
+	delay := firstDelay
 	for r != nil {
 		why := c.deliverAll(r)
 		if why == outOfOrder { // what is in flight is finished before the rest comes again
 			if why = c.atMost(0, c.intake.Done()); why == goOn {
 				why = outOfOrder
 			}
+			// One that is nacked each time must not go round, and be counted, without a pause.
+			if c.progress.Swap(false) {
+				delay = firstDelay
+			}
+			sleep(c.intake, delay)
+			delay = min(2*delay, longestDelay)
 		}
 		if why == intakeEnded {
 			c.drain(r)
 		}
+		cut := r.ch.IsClosed()
 		r.close()
 		if why == intakeEnded || why == killed {
 			return
+		}
+		if why == channelLost && !cut {
+			sleep(c.intake, newsOfDeletion) // cancelled by the broker: the queue is gone
 		}
 		r = c.again(why == channelLost && c.beginsCarefully())
 	}
@@ -351,75 +369,6 @@ func (c *consumer) deliver(r *reception, d *amqp.Delivery) outcome {
 	}
 }
 
-// watch waits for the receiver to settle a message.
-func (c *consumer) watch(r *reception, d *amqp.Delivery, msg *message.Message) {
-	select {
-	case <-msg.Acked():
-		r.acks.ack(d.DeliveryTag)
-	case <-msg.Nacked():
-		c.giveBack(r, d)
-	case <-c.base.Done(): // the closed channel gives it back
-	}
-	c.inFlight.Add(-1)
-	select {
-	case c.settled <- struct{}{}:
-	default:
-	}
-}
-
-// giveBack returns a message to its queue, to its old place if its count allows. That of
-// an ordered subscription is left to the end of the channel, which gives back all that is
-// unsettled in its order: by itself it would come behind those that are here already.
-func (c *consumer) giveBack(r *reception, d *amqp.Delivery) {
-	if c.sub.Ordered {
-		select {
-		case r.returned <- struct{}{}:
-		default:
-		}
-		return
-	}
-	if deliveries(d) >= renewAfter {
-		ctx, cancel := context.WithTimeout(c.base, 10*patience)
-		defer cancel()
-		if err := c.t.requeue(ctx, c.sub.Name, decode(d, c.t.cfg.Exchange), patience); err == nil {
-			r.acks.ack(d.DeliveryTag)
-			return
-		}
-	}
-	r.acks.nack(d.DeliveryTag)
-}
-
-// giveUp poisons a message that seems to end the processes that handle it.
-func (c *consumer) giveUp(r *reception, d *amqp.Delivery, n int) outcome {
-	msg := decode(d, c.t.cfg.Exchange)
-	host, _ := os.Hostname() // empty when unknown
-	p := transports.ReadPoisoned(msg)
-	p.Reason = fmt.Sprintf("delivered %d times and settled by nobody: the process that handles it seems to die of it", n)
-	p.LastFailure = time.Now()
-	p.Subscription, p.Topic, p.Host = c.sub.Name, transports.Topic(msg), host
-	transports.WritePoisoned(p)
-	for {
-		err := c.t.poison(c.base, c.sub.Name, msg)
-		if err == nil {
-			c.log.Error("a message is poisoned: the processes that handle it seem to die of it", slog.String("event_id", msg.UUID), slog.Int("deliveries", n))
-			r.acks.ack(d.DeliveryTag)
-			r.gaveUp = true
-			return goOn
-		}
-		c.log.Error("poison queue can't be written; the subscription waits until it can", slog.Any("error", err))
-		timer := time.NewTimer(patience)
-		select {
-		case <-timer.C:
-		case <-c.intake.Done():
-			return intakeEnded
-		case <-c.base.Done():
-			return killed
-		case <-r.lost: //nolint:errcheck // a signal
-			return channelLost
-		}
-	}
-}
-
 // again consumes anew, for as long as it takes; nil means that the subscription ends.
 func (c *consumer) again(careful bool) *reception {
 	ctx, cancel := context.WithCancel(c.intake)
@@ -427,6 +376,9 @@ func (c *consumer) again(careful bool) *reception {
 	defer context.AfterFunc(c.base, cancel)()
 	for delay := firstDelay; ; delay = min(2*delay, longestDelay) {
 		removals, err := c.t.removals(ctx, c.sub.Name)
+		if time.Since(c.began) > 2*c.t.removedExpiry { // those are forgotten by now
+			c.removals = 0
+		}
 		if err == nil && removals > c.removals {
 			c.log.Info("the subscription was removed")
 			return nil
@@ -447,14 +399,17 @@ func (c *consumer) again(careful bool) *reception {
 	}
 }
 
-// drain ends the intake and lets the receiver settle what is in flight. An ordered subscription is not cancelled while something is in flight: the
-// broker would let another consumer overtake it.
+// drain ends the intake and lets the receiver settle what is in flight. An ordered
+// subscription is not cancelled while something is in flight: the broker would let
+// another consumer overtake it.
 func (c *consumer) drain(r *reception) {
 	if !c.sub.Ordered {
 		_ = r.ch.Cancel(r.tag, false) // if it is lost, so is what follows
+		var giving sync.WaitGroup     // together: each may wait for the broker to take a copy
 		for d := range r.deliveries {
-			c.giveBack(r, &d)
+			giving.Go(func() { c.giveBack(r, &d) })
 		}
+		giving.Wait()
 	}
 	if c.atMost(0, nil) == goOn && c.sub.Ephemeral {
 		_, _ = r.ch.QueueDelete(poisonQueue(c.sub.Name), false, false, false) // else it goes with the connection

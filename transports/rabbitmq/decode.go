@@ -152,8 +152,12 @@ func decimal(d amqp.Decimal) string {
 }
 
 // deliveries returns how often a message was delivered before without being settled, as
-// quorum queues count. Classic queues only tell that it was.
+// quorum queues count. Classic queues only tell that it was. One that was never delivered
+// can have a count that was another broker's.
 func deliveries(d *amqp.Delivery) int {
+	if !d.Redelivered {
+		return 0
+	}
 	switch n := d.Headers["x-delivery-count"].(type) {
 	case int64:
 		return int(n)

@@ -1,8 +1,10 @@
 package rabbitmq
 
 import (
+	"context"
 	"fmt"
 	"math/bits"
+	"strings"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -26,6 +28,7 @@ const (
 	tiers    = 22 // 2^22 seconds are 48 days
 	maxDelay = 30 * 24 * time.Hour
 
+	tierPrefix  = "tidings.delay."
 	dueExchange = "tidings.due"  // headers: to the exchange that the message names
 	sinkQueue   = "tidings.sink" // takes everything and keeps nothing, see declareDelays
 
@@ -33,7 +36,7 @@ const (
 	tierHeader = internalPrefix + "delay" // with the tier's number behind it
 )
 
-func tierName(k int) string { return fmt.Sprintf("tidings.delay.%02d", k) }
+func tierName(k int) string { return fmt.Sprintf(tierPrefix+"%02d", k) }
 
 func tierHeaderOf(k int) string { return fmt.Sprintf("%s-%02d", tierHeader, k) }
 
@@ -63,6 +66,33 @@ func (t *Transport) declareDelays(ch *amqp.Channel) error {
 		below = name
 	}
 	return d.err
+}
+
+// declareAgain makes what a publishing channel needs. The delay tiers may have been lost
+// with what it was made for, so they are declared when they are needed next.
+func (t *Transport) declareAgain(ch *amqp.Channel) error {
+	t.delays.forget()
+	return t.declareExchanges(ch)
+}
+
+// send publishes messages, and those for a delay tier that somebody has deleted once
+// more, when it is there again.
+func (t *Transport) send(ctx context.Context, messages []outgoing) []error {
+	results := t.out.publish(ctx, messages)
+	var again []outgoing
+	var index []int // of again in messages
+	for i, err := range results {
+		if isCode(err, amqp.NotFound) && strings.HasPrefix(messages[i].exchange, tierPrefix) {
+			again, index = append(again, messages[i]), append(index, i)
+		}
+	}
+	if len(again) == 0 || t.ensureDelays(ctx) != nil {
+		return results
+	}
+	for i, err := range t.out.publish(ctx, again) {
+		results[index[i]] = err
+	}
+	return results
 }
 
 // delayBy makes a message wait for d, rounded up to whole seconds, before it goes to

@@ -20,7 +20,9 @@
 //
 // A consumer has a prefetch of its Concurrency, so that what one can't take goes to
 // another. Acknowledgements of messages in a row are sent as one. A nacked message goes
-// back to the front of its queue. When the connection is lost, unsettled messages go to
+// back to the front of its queue; after ten times, on classic and ephemeral queues after
+// one, it comes as a copy a second later, and an ordered subscription pauses for up to
+// 15 s before it begins anew. When the connection is lost, unsettled messages go to
 // whoever consumes, and come here again when it is back.
 //
 // An ordered subscription has one active consumer, and its messages keep their order when
@@ -70,6 +72,12 @@
 // default. Names of subscriptions have 247 bytes at most. Queues are not bounded: the
 // broker's memory and disk alarms hold publishers back. [Transport.Depth] does not know
 // what is in flight or delayed. Listing a poison queue takes its messages into memory.
+//
+// A message that is unsettled for longer than the broker's consumer timeout, 30 minutes by
+// default, makes the broker close the channel: all that is in flight in that consumer
+// comes again, while it may still be handled. When somebody else deletes the exchange,
+// it is declared again, but bindings are not: subscriptions bind when they consume anew,
+// and delayed events with the next delayed one.
 //
 // Tested on RabbitMQ 3.10. Quorum queues have message TTL and at-least-once dead
 // lettering since then; nothing is used that 3.11 to 4.x have taken away, by their

@@ -158,12 +158,26 @@ func shrink(headers amqp.Table, frameSize int) {
 		}
 		headers[key] = value[:keptWhenShort]
 		shortened = append(shortened, key)
-		headers[truncatedHeader] = strings.Join(shortened, " ")
+		headers[truncatedHeader] = cut(strings.Join(shortened, " "))
 		if headerSize(headers) <= frameSize {
 			return
 		}
 	}
+	// Many short ones then. A message over a frame would end the connection, again and again.
+	for _, key := range byLength {
+		if headerSize(headers) <= frameSize {
+			return
+		}
+		if key == idHeader || key == watermillID {
+			continue
+		}
+		delete(headers, key)
+		shortened = append(shortened, key)
+		headers[truncatedHeader] = cut(strings.Join(shortened, " "))
+	}
 }
+
+func cut(names string) string { return names[:min(len(names), 4*keptWhenShort)] }
 
 // truncatedHeader names the metadata that shrink has shortened.
 const truncatedHeader = transports.HeaderPrefix + "truncated"

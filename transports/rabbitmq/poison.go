@@ -58,7 +58,10 @@ func (t *Transport) readPoisoned(d *amqp.Delivery, subscription string) transpor
 	}
 	p := transports.ReadPoisoned(msg)
 	if p.Reason == "" && dead {
-		p.Reason = fmt.Sprintf("given up by the broker (%s): delivered more than %d times and settled by nobody", death.reason, deliveryLimit)
+		p.Reason = fmt.Sprintf("given up by the broker (%s)", death.reason)
+		if death.reason == "delivery_limit" { // and not expired, which a publisher can ask for
+			p.Reason += fmt.Sprintf(": delivered more than %d times and settled by nobody", deliveryLimit)
+		}
 		p.LastFailure, p.Subscription, p.Topic = death.at, subscription, transports.Topic(msg)
 		transports.WritePoisoned(p)
 	}
@@ -161,6 +164,9 @@ func (t *Transport) walk(ctx context.Context, subscription string, f func(*amqp.
 }
 
 func (t *Transport) walkLocked(ctx context.Context, subscription string, f func(*amqp.Channel, []amqp.Delivery) error) error {
+	if err := canExist(subscription); err != nil {
+		return err
+	}
 	if err := t.con.start(ctx); err != nil {
 		return err
 	}
@@ -208,7 +214,7 @@ const (
 type walker struct {
 	queue      string
 	ch         *amqp.Channel
-	deliveries <-chan amqp.Delivery
+	deliveries <-chan amqp.Delivery // nil when all of them are taken
 	expected   int
 	taken      int
 	done       bool
@@ -219,7 +225,7 @@ func (w *walker) next(ctx context.Context) (chunk []amqp.Delivery, err error) {
 	timer := time.NewTimer(stalled)
 	defer timer.Stop()
 	for ; len(chunk) < walkChunk; w.taken++ {
-		if w.taken >= min(w.expected, maxPrefetch) {
+		if w.deliveries == nil {
 			d, ok, err := w.ch.Get(w.queue, false)
 			if w.done = !ok; err != nil || !ok {
 				return chunk, err
@@ -227,12 +233,23 @@ func (w *walker) next(ctx context.Context) (chunk []amqp.Delivery, err error) {
 			chunk = append(chunk, d)
 			continue
 		}
+		if w.taken == min(w.expected, maxPrefetch) {
+			// Where f has acknowledged some, more have come in their place.
+			if err := w.ch.Cancel(walkerTag, false); err != nil {
+				return chunk, err
+			}
+		}
 		select {
 		case d, ok := <-w.deliveries:
-			if !ok {
+			switch {
+			case ok:
+				chunk = append(chunk, d)
+			case w.taken < min(w.expected, maxPrefetch):
 				return chunk, errLost
+			default:
+				w.deliveries = nil
+				w.taken--
 			}
-			chunk = append(chunk, d)
 		case <-ctx.Done():
 			return chunk, ended(ctx, "waiting for a poisoned message")
 		case <-timer.C:
@@ -244,39 +261,37 @@ func (w *walker) next(ctx context.Context) (chunk []amqp.Delivery, err error) {
 
 // lock makes the caller the only one, on this broker, who takes messages from a
 // subscription's poison queue: they are out of others' sight meanwhile. It is held by a
-// queue of the connection's own, so that it ends with the process.
+// queue of the connection's own, which ends with its channel.
 func (t *Transport) lock(ctx context.Context, subscription string) (unlock func(), err error) {
 	name := subscription + lockSuffix
-	mine, _ := t.locks.LoadOrStore(name, make(chan struct{}, 1)) // the broker takes all of a transport for one
-	held := mine.(chan struct{})
-	select {
-	case held <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ended(ctx, "waiting for another look at the poison queue to end")
+	mine, _ := t.locks.LoadOrStore(name, newTurn()) // the broker takes all of a transport for one
+	held := mine.(turn)
+	if err := held.take(ctx, "waiting for another look at the poison queue to end"); err != nil {
+		return nil, err
 	}
 	for {
-		err := t.con.run(ctx, func(ch *amqp.Channel) error {
+		// Its consumer makes the queue go with the channel, also when ctx ends in the middle.
+		ch, err := t.con.open(ctx, func(ch *amqp.Channel) error {
 			d := topology{ch: ch}
-			d.transient(name, false)
+			d.transient(name, true)
+			if d.err == nil {
+				_, d.err = ch.Consume(name, "", true, true, false, false, nil)
+			}
 			return d.err
 		})
 		switch {
 		case err == nil:
 			return func() {
-				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-				defer cancel()
-				_ = t.con.run(ctx, func(ch *amqp.Channel) error { // else it goes with the connection
-					_, err := ch.QueueDelete(name, false, false, false)
-					return err
-				})
-				<-held
+				_, _ = ch.QueueDelete(name, false, false, false) // before another asks; else it goes with the channel
+				_ = ch.Close()                                   // it may be lost already
+				held.leave()
 			}, nil
-		case !isCode(err, amqp.ResourceLocked):
-			<-held
+		case !isCode(err, amqp.ResourceLocked) && !isCode(err, amqp.NotFound): // locked, or about to be no more
+			held.leave()
 			return nil, err
 		}
 		if !sleep(ctx, 50*time.Millisecond) {
-			<-held
+			held.leave()
 			return nil, ended(ctx, "waiting for another process to be done with the poison queue")
 		}
 	}

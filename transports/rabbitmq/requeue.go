@@ -27,6 +27,9 @@ func (t *Transport) Requeue(ctx context.Context, subscription string, msg *messa
 }
 
 func (t *Transport) requeue(ctx context.Context, subscription string, msg *message.Message, delay time.Duration) error {
+	if err := canExist(subscription); err != nil {
+		return err
+	}
 	m := t.copyOf(msg)
 	if delay <= 0 {
 		m.key = subscription // by the default exchange, which says so when there is no such queue
@@ -60,6 +63,9 @@ func (t *Transport) Poison(ctx context.Context, subscription string, msg *messag
 }
 
 func (t *Transport) poison(ctx context.Context, subscription string, msg *message.Message) error {
+	if err := canExist(subscription); err != nil {
+		return err
+	}
 	m := t.copyOf(msg)
 	m.key = poisonQueue(subscription)
 	return t.store(ctx, m)[0]
@@ -76,7 +82,7 @@ func (t *Transport) copyOf(msg *message.Message) outgoing {
 // store publishes messages to queues that have to be there, and returns the result of
 // each.
 func (t *Transport) store(ctx context.Context, messages ...outgoing) []error {
-	results := t.out.publish(ctx, messages)
+	results := t.send(ctx, messages)
 	for i, err := range results {
 		switch m := messages[i]; {
 		case !errors.Is(err, errReturned):
@@ -88,6 +94,15 @@ func (t *Transport) store(ctx context.Context, messages ...outgoing) []error {
 		}
 	}
 	return results
+}
+
+// canExist returns [transports.ErrNoSubscription] for a name that is too long for a
+// queue. The client ends the connection, which is everybody's, when it can't write one.
+func canExist(subscription string) error {
+	if len(subscription) > maxSubscriptionName {
+		return fmt.Errorf("%w: a name has %d bytes at most", transports.ErrNoSubscription, maxSubscriptionName)
+	}
+	return nil
 }
 
 // mustExist returns [transports.ErrNoSubscription] when a subscription has no queue.
@@ -105,11 +120,12 @@ func (t *Transport) mustExist(ctx context.Context, subscription string) error {
 }
 
 // inspect returns how many messages are ready in a queue.
-func (t *Transport) inspect(ctx context.Context, queue string) (ready int, err error) {
+func (t *Transport) inspect(ctx context.Context, queue string) (int, error) {
 	if err := t.con.start(ctx); err != nil {
 		return 0, err
 	}
-	err = t.con.run(ctx, func(ch *amqp.Channel) error {
+	var ready int // written in the background still when ctx has ended
+	err := t.con.run(ctx, func(ch *amqp.Channel) error {
 		q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
 		ready = q.Messages
 		return err
@@ -117,7 +133,10 @@ func (t *Transport) inspect(ctx context.Context, queue string) (ready int, err e
 	if isCode(err, amqp.NotFound) {
 		return 0, fmt.Errorf("%w: there is no queue %q", transports.ErrNoSubscription, queue)
 	}
-	return ready, err
+	if err != nil {
+		return 0, err
+	}
+	return ready, nil
 }
 
 // Depth counts what is ready in a subscription's queue and in its poison queue. The
@@ -128,7 +147,11 @@ func (t *Transport) Depth(ctx context.Context, subscription string) (transports.
 	if t.isClosed() {
 		return transports.Depth{}, closedError("rabbitmq: depth")
 	}
-	ready, err := t.inspect(ctx, subscription)
+	err := canExist(subscription)
+	ready := 0
+	if err == nil {
+		ready, err = t.inspect(ctx, subscription)
+	}
 	if err != nil {
 		return transports.Depth{}, fmt.Errorf("rabbitmq: depth of %s: %w", subscription, err)
 	}
@@ -149,6 +172,9 @@ func (t *Transport) RemoveSubscription(ctx context.Context, name string) error {
 	if t.isClosed() {
 		return closedError("rabbitmq: remove subscription")
 	}
+	if len(name) > maxSubscriptionName {
+		return nil // such a subscription was never made
+	}
 	if err := t.con.start(ctx); err != nil {
 		return err
 	}
@@ -157,7 +183,7 @@ func (t *Transport) RemoveSubscription(ctx context.Context, name string) error {
 	note := name + removedSuffix
 	err := t.con.run(ctx, func(ch *amqp.Channel) error {
 		_, err := ch.QueueDeclare(note, true, false, false, false, amqp.Table{
-			"x-queue-type": string(Classic), "x-expires": removedExpiry.Milliseconds(),
+			"x-queue-type": string(Classic), "x-expires": t.removedExpiry.Milliseconds(), "x-message-ttl": t.removedExpiry.Milliseconds(),
 		})
 		return explain("queue", note, err)
 	})
@@ -178,8 +204,15 @@ func (t *Transport) RemoveSubscription(ctx context.Context, name string) error {
 	if err != nil {
 		return fail(err)
 	}
+	sleep(ctx, newsOfDeletion) // the caller may subscribe anew at once
 	return nil
 }
+
+// newsOfDeletion is how long the broker may take to tell the consumers of a queue that it
+// is gone. If there is one of its name again by then, it does not tell them, but attaches
+// them to that one, and the messages that they get come to nobody, until the broker's
+// consumer timeout.
+const newsOfDeletion = 250 * time.Millisecond
 
 // removals returns how often a subscription was removed lately. A consumer whose queue
 // is gone compares it with what it was when it began.

@@ -39,8 +39,8 @@ const (
 	// be it, but makes 3.10 drop at the first return.
 	unlimited = 1_000_000
 
-	unroutedLength = 100_000 // messages kept in tidings.unrouted, the newest
-	removedExpiry  = time.Minute
+	unroutedLength = 100_000     // messages kept in tidings.unrouted, the newest
+	removedExpiry  = time.Minute // of the notes of a removal
 )
 
 func poisonQueue(subscription string) string { return subscription + poisonSuffix }

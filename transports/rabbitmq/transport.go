@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -23,8 +24,10 @@ type Transport struct {
 	out    publisher
 	warned sync.Map // topics whose unroutable events were logged
 
+	removedExpiry time.Duration // how long a removal is known
+
 	delays onceFlag // whether the delay tiers are declared
-	locks  sync.Map // name to chan struct{}: who takes from a poison queue in this process
+	locks  sync.Map // name to turn: who takes from a poison queue in this process
 
 	mu        sync.Mutex // guards what follows
 	closed    bool
@@ -56,7 +59,7 @@ func Open(ctx context.Context, cfg Config) (*Transport, error) {
 	t := &Transport{
 		cfg: cfg, log: cfg.Logger,
 		pub: newConnection("publish", cfg, nodes, l), con: newConnection("consume", cfg, nodes, l),
-		consumers: make(map[*consumer]struct{}), ephemeral: make(map[string]struct{}),
+		removedExpiry: removedExpiry, delays: onceFlag{turn: newTurn()}, consumers: make(map[*consumer]struct{}), ephemeral: make(map[string]struct{}),
 	}
 	ctx, cancel := cfg.withTimeout(ctx)
 	defer cancel()
@@ -69,7 +72,7 @@ func Open(ctx context.Context, cfg Config) (*Transport, error) {
 	}
 	for range cfg.PublishChannels {
 		lane := &lane{
-			conn: t.pub, window: cfg.ConfirmWindow, log: cfg.Logger, declare: t.declareExchanges,
+			conn: t.pub, window: cfg.ConfirmWindow, log: cfg.Logger, declare: t.declareAgain,
 			queue: make(chan *call, laneQueue), gone: make(chan struct{}),
 		}
 		t.out.lanes = append(t.out.lanes, lane)
@@ -138,7 +141,7 @@ func (t *Transport) publish(ctx context.Context, batch []transports.Outgoing, co
 		}
 	}
 	if len(messages) > 0 {
-		for i, err := range t.out.publish(ctx, messages) {
+		for i, err := range t.send(ctx, messages) {
 			if errors.Is(err, errReturned) {
 				err = t.unroutable(ctx, batch[index[i]].Topic, messages[i])
 			}
@@ -194,7 +197,7 @@ func (t *Transport) unroutable(ctx context.Context, topic string, m outgoing) er
 
 // ensureDelays declares the delay tiers when they are needed for the first time.
 func (t *Transport) ensureDelays(ctx context.Context) error {
-	return t.delays.do(func() error { return t.pub.run(ctx, t.declareDelays) })
+	return t.delays.do(ctx, func() error { return t.pub.run(ctx, t.declareDelays) })
 }
 
 // Ping asks the broker for the exchange.
@@ -234,27 +237,28 @@ func (t *Transport) Close() error {
 
 // onceFlag is a sync.Once for what can fail, and is done again then.
 type onceFlag struct {
-	mu   sync.Mutex // guards done
-	done bool
+	turn turn // of who does it
+	done atomic.Bool
 }
 
-func (o *onceFlag) do(f func() error) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.done {
+func (o *onceFlag) do(ctx context.Context, f func() error) error {
+	if o.done.Load() {
+		return nil
+	}
+	if err := o.turn.take(ctx, "waiting for the delay tiers"); err != nil {
+		return err
+	}
+	defer o.turn.leave()
+	if o.done.Load() {
 		return nil
 	}
 	err := f()
-	o.done = err == nil
+	o.done.Store(err == nil)
 	return err
 }
 
 // forget makes do call its function again.
-func (o *onceFlag) forget() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.done = false
-}
+func (o *onceFlag) forget() { o.done.Store(false) }
 
 // patience is how long to wait before a further try of what must succeed.
 const patience = time.Second

@@ -82,8 +82,10 @@ func (s *store) find(g *group, first, last, late int64, limit int) (query string
 	if gapless := s.dialect.gapless(); gapless == "" {
 		b.WriteString("1")
 	} else {
-		b.WriteString("case when " + gapless + " and (select count(*) from {late} l where l.id = m.id and l.n > {param int}) = 0 then 1 else 2 end")
-		args = append(args, late)
+		// Most often there is neither, which is found out once and not for each row.
+		b.WriteString("case when (select count(*) from (select id from {gaps} limit 1) g) = 0 and (select coalesce(max(n), 0) from {late}) <= {param int} then 1 when " +
+			gapless + " and (select count(*) from {late} l where l.id = m.id and l.n > {param int}) = 0 then 1 else 2 end")
+		args = append(args, late, late)
 	}
 	b.WriteString(", m.id from (select t.id from (")
 	if g.wildcard() {

@@ -36,7 +36,7 @@ type Config struct {
 	Lease time.Duration
 
 	// PollInterval is how often an idle process looks for what others have published.
-	// A busy one looks every 10 ms. 0 means 250 ms.
+	// A busy one looks every 10 ms. 0 means 250 ms; more than 1 s is 1 s.
 	PollInterval time.Duration
 
 	// Retention is how long messages are kept, whether or not anybody needs them any
@@ -52,6 +52,11 @@ type Config struct {
 	// ExpireAfter removes a durable subscription that nobody has consumed for so long,
 	// with all that waits in it, so that it can't stop retention for ever. 0 means never.
 	ExpireAfter time.Duration
+
+	// Notify has the process tell others of what it has published, with PostgreSQL's
+	// NOTIFY, at most 200 times a second. Those that listen, see package pgnotify, need
+	// not wait for their next poll. Other databases have nothing like it.
+	Notify bool
 
 	// Logger is told of lags, lost leases and faults of the database. nil discards.
 	Logger *slog.Logger
@@ -97,6 +102,9 @@ func (c Config) validate() error {
 	}
 	if c.Schema != "" && c.Dialect != "" && c.Dialect != Postgres {
 		fault("Schema is %q; only PostgreSQL has schemas, elsewhere Prefix tells tables apart", c.Schema)
+	}
+	if c.Notify && c.Dialect != "" && c.Dialect != Postgres {
+		fault("Notify is set; only PostgreSQL can")
 	}
 	if len(c.Prefix) > maxPrefixBytes {
 		fault("Prefix has %d bytes; it takes at most %d", len(c.Prefix), maxPrefixBytes)

@@ -1,20 +1,24 @@
-// Package sql is a transport on a database that a service has already: PostgreSQL. It
-// takes the service's own *sql.DB:
+// Package sql is a transport on a database that a service has already: PostgreSQL, MySQL
+// or MariaDB, or a file of SQLite. It takes the service's own *sql.DB:
 //
 //	transport, err := sql.New(ctx, db, sql.Config{})
 //
 // or opens one by URL, with whichever driver the program imports:
 //
 //	transport, err := transports.Open(ctx, "postgres://user@host:5432/shop?sslmode=disable")
+//	transport, err := transports.Open(ctx, "mysql://user:password@host:3306/shop")
+//	transport, err := transports.Open(ctx, "sqlite:shop.db")
 //
-// Parameters of a URL besides the driver's: schema, prefix, migrate (true), lease (30s),
-// poll_interval (250ms), retention (168h), max_message_bytes, pool_size (10).
+// Parameters of a URL besides the driver's own: schema, prefix, migrate (true), lease
+// (30s), poll_interval (250ms), retention (168h), notify (false), max_message_bytes,
+// pool_size (10). The driver of PostgreSQL can be pgx or lib/pq, that of SQLite
+// modernc.org/sqlite or mattn/go-sqlite3; the tests use the first of each.
 //
 // # Semantics
 //
 // Publish returns when the message is committed. [Transport.PublishTx] writes in the
 // caller's transaction: the message is delivered if and only if that commits. A batch is
-// one statement.
+// one statement on PostgreSQL, and one transaction elsewhere.
 //
 // A message is one row, whatever the number of subscriptions, and is never updated.
 // Consumers claim ranges of the log, handle them without a transaction, and note what
@@ -29,25 +33,27 @@
 // nacked message comes back at once to the same consumer, at its place. A requeued
 // message is a copy for one subscription, delivered when it is due.
 //
-// Order is that of the ids of the log, which publishers get as they write; an event that
-// is committed while later ones have been passed comes late, and no other waits for it.
-// Of two events of which one was published after the other was committed, it is always
-// the earlier one that comes first to an ordered subscription, or to a single consumer of
-// the concurrency 1. An ordered subscription has one active consumer; the others take
-// over when its lease ends, or at once when it stops.
+// Order is that of the ids of the log, which publishers get as they write. An event that
+// is committed when later ones have been passed comes late; it holds up no other, and an
+// open transaction holds up its own events only. Of two events of which one was published
+// after the other was committed, it is the earlier one that comes first to an ordered
+// subscription, or to a single consumer of the concurrency 1. An ordered subscription has
+// one active consumer; the others take over when its lease ends, or within a second when
+// it stops.
 //
 // A new subscription begins now: with what is committed after [Transport.Subscribe] was
 // called. [Transport.DeclareSubscription] makes one that begins with the oldest message
-// there is.
+// there is. An ephemeral subscription keeps its place in the process.
 //
 // # Topology
 //
-// Ten tables, with a prefix and in a schema of the configuration:
+// Tables, with a prefix, and on PostgreSQL in a schema, of the configuration:
 //
 //	messages       the log: id, topic, event id, source, partition key, metadata (JSON), payload, time
 //	log            one row, the frontier: ids up to it are committed, in gaps, or dead
 //	gaps           ids that the frontier has passed while they were missing
 //	late           ids that have come into a gap, numbered
+//	gates          what publishers hold while they are open; MySQL only
 //	subscriptions  one row each, with its positions in ids and in late
 //	bindings       their topic patterns
 //	claims         ranges that are being handled: what of them is settled, by whom, until when
@@ -57,20 +63,39 @@
 //
 // [New] makes them, and may be called by several processes at once; [Migrate] and
 // [MigrationSQL] are for teams that keep schema changes apart. Then New needs the rights
-// to SELECT, INSERT, UPDATE and DELETE only.
+// to SELECT, INSERT, UPDATE and DELETE only, and on PostgreSQL to USAGE of the schema and
+// to SELECT on the sequence of messages. Only this package may write to messages.
 //
-// One poller in a process looks for what is new, every 10 ms while there is something
-// and every Config.PollInterval when there is not, and at once when the process itself
-// has published. Messages are deleted when they are older than Config.Retention and no
-// subscription needs them.
+// One poller in a process looks for what is new: every 10 ms while there is something,
+// every Config.PollInterval when there is not, and at once when the process itself has
+// published. On PostgreSQL, package pgnotify has it hear of other processes at once.
+// Messages are deleted when they are older than Config.Retention and no subscription
+// needs them.
 //
 // # Connections
 //
 // A transport holds no connection between its statements. At most one is used by the
-// poller, one for writing what is settled, one by each consumer that is fetching, and one
-// by each Publish that is under way. With fewer they wait for each other, and a pool of
-// one is enough. Transactions of the transport last for a few milliseconds, and none is
-// open while a handler runs.
+// poller, one for writing what is settled, one by each consumer that is fetching, one for
+// notifying, and one by each Publish that is under way. With fewer they wait for each
+// other, and a pool of one is enough. Transactions of the transport last for a few
+// milliseconds, and none is open while a handler runs.
+//
+// # SQLite
+//
+// Several processes can share a file; one writes at a time, for as long as its transaction
+// is open. Open uses WAL mode, waits up to 10 s for other writers, and locks at the
+// beginning of transactions. A *sql.DB of your own needs the same: for modernc.org/sqlite
+//
+//	file:shop.db?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_txlock=immediate
+//
+// While a transaction of PublishTx is open, nothing else can be published or claimed.
+//
+// # MySQL and MariaDB
+//
+// Galera, an auto_increment_increment other than 1, and statement-based replication are
+// refused by New. Each publish is a transaction, which holds a shared lock on a row of
+// gates until it ends. Payloads are limited by max_allowed_packet, less 1 MiB, and a message
+// with its metadata by half a MiB more; a packet has to have 2 MiB at least.
 //
 // # Limits
 //
@@ -78,5 +103,7 @@
 // Message ids are valid UTF-8 without NUL. Nothing holds publishers back but the disk:
 // a subscription that lags is warned of, see [Config.LagWarning] and [Config.ExpireAfter].
 // A subscription with wildcards looks at every message once; one with exact topics only
-// at its own.
+// at its own. A publish that loses its connection as it commits is tried again, so that a
+// message can be there twice, under one id. On PostgreSQL, a rolled-back publish is a row
+// in gaps until every transaction of the cluster that was open then has ended.
 package sql

@@ -21,7 +21,7 @@ var errStandby = errors.New("another consumer is active")
 const (
 	fetchTimeout = 30 * time.Second
 	closeGrace   = 2 * time.Second // for a claim under way when the transport is closed: one whose result is not seen waits for its lease to end
-	claimPause   = 5 * time.Millisecond
+	claimPause   = 10 * time.Millisecond
 	maxRetry     = time.Second
 )
 
@@ -287,21 +287,6 @@ func (c *consumer) activate(ctx context.Context) (bool, error) {
 	c.active = ok
 	c.mu.Unlock()
 	return ok, err
-}
-
-// activateFirst tries once to activate a consumer that has not begun. If it can't, it
-// tries again when it fetches.
-func (c *consumer) activateFirst(ctx context.Context) {
-	if !c.transport.first(c) {
-		return
-	}
-	err := c.transport.do(ctx, func(ctx context.Context) (err error) {
-		c.active, err = c.transport.store.activate(ctx, c.group, c.transport.owner)
-		return err
-	})
-	if err != nil {
-		c.active = false
-	}
 }
 
 // inherit reports whether all claims of an ordered subscription are this consumer's: those

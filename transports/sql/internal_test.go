@@ -2,6 +2,8 @@ package sql
 
 import (
 	"context"
+	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -134,6 +136,84 @@ func TestLike(t *testing.T) {
 	} {
 		if got := like(pattern); got != want {
 			t.Errorf("%s: %q; want %q", pattern, got, want)
+		}
+	}
+}
+
+// What was committed before a pattern was added is not for the group, by either cursor.
+func TestGroupTakesFromSinceOn(t *testing.T) {
+	t.Parallel()
+	g := &group{bindings: []binding{{"order.*", 100, 7}, {"a", 0, 0}}}
+	for _, c := range []struct {
+		topic string
+		id, n int64
+		want  bool
+	}{
+		{"order.created", 100, 0, false},
+		{"order.created", 101, 0, true},
+		{"order.created", 101, 7, false},
+		{"order.created", 50, 8, true},
+		{"a", 1, 0, true},
+		{"a", 1, 1, true},
+		{"b", 200, 0, false},
+	} {
+		if got := g.takes(c.topic, c.id, c.n); got != c.want {
+			t.Errorf("%+v: got %t", c, got)
+		}
+	}
+}
+
+func TestInsertPart(t *testing.T) {
+	t.Parallel()
+	rows := make([]row, 5)
+	for i := range rows {
+		rows[i] = row{topic: "t", eventID: "i", source: "s", key: "k", metadata: "m", payload: make([]byte, 5)}
+	}
+	for _, c := range []struct{ rows, bytes, want int }{{10, 100, 5}, {3, 100, 3}, {10, 25, 2}, {10, 19, 1}, {10, 1, 1}, {1, 1, 1}, {5, 50, 5}} {
+		if got := insertPart(rows, c.rows, c.bytes); got != c.want {
+			t.Errorf("at most %d rows of %d bytes: %d; want %d", c.rows, c.bytes, got, c.want)
+		}
+	}
+}
+
+func TestPayloadLimit(t *testing.T) {
+	t.Parallel()
+	for packet, want := range map[int]int{1 << 10: 0, 1 << 20: 0, 2<<20 - 1: 0, 2 << 20: 1 << 20, 16 << 20: 15 << 20} {
+		if got, err := payloadLimit(packet); got != want || (err == nil) != (want > 0) {
+			t.Errorf("%d: %d, %v; want %d", packet, got, err, want)
+		}
+	}
+}
+
+// statements is a transaction that notes what it is given.
+type statements struct {
+	Tx
+	bytes []int // of the arguments of each
+}
+
+func (s *statements) ExecContext(_ context.Context, _ string, args ...any) (sql.Result, error) {
+	n := 0
+	for _, arg := range args {
+		if b, ok := arg.([]byte); ok {
+			n += len(b)
+		}
+	}
+	s.bytes = append(s.bytes, n)
+	return driver.RowsAffected(0), nil
+}
+
+// A statement is no larger than the server's packets.
+func TestInsertFitsIntoPackets(t *testing.T) {
+	t.Parallel()
+	rows := slices.Repeat([]row{{payload: make([]byte, 600<<10)}}, 10)
+	for maxRow, want := range map[int]int{0: 2, 16 << 20: 2, 1 << 20: 10} {
+		s := &store{dialect: mysql{}, maxRow: maxRow, write: writer(mysql{}, "", "")}
+		var tx statements
+		if err := (plain{}).insert(t.Context(), s, &tx, rows, "{now}"); err != nil {
+			t.Fatal(err)
+		}
+		if len(tx.bytes) != want {
+			t.Errorf("with messages of up to %d bytes: statements of %d; want %d of them", maxRow, tx.bytes, want)
 		}
 	}
 }

@@ -71,7 +71,8 @@ func (s *store) migrate(ctx context.Context) error {
 		for ; version < len(wanted); version++ {
 			for _, statement := range wanted[version] {
 				if _, err := s.exec(ctx, q, statement); err != nil {
-					return fmt.Errorf("version %d: %w", version+1, err)
+					what, _, _ := strings.Cut(s.write(statement), " (")
+					return fmt.Errorf("version %d: %s: %w", version+1, what, err)
 				}
 			}
 			if _, err := s.exec(ctx, q, noteVersion, version+1); err != nil {
@@ -80,7 +81,10 @@ func (s *store) migrate(ctx context.Context) error {
 		}
 		return nil
 	})
-	if err != nil {
+	switch {
+	case err != nil && denied(err):
+		return fmt.Errorf("migrate needs the rights to create and to write tables; if others make them, see Config.NoMigrate: %w", err)
+	case err != nil:
 		return fmt.Errorf("migrate: %w", err)
 	}
 	return nil
@@ -90,7 +94,10 @@ func (s *store) migrate(ctx context.Context) error {
 func (s *store) version(ctx context.Context, q Tx) (int, error) {
 	var version sql.NullInt64
 	_, err := s.one(ctx, q, []any{&version}, `select max(version) from {migrations}`)
-	return int(version.Int64), err
+	if err != nil {
+		return 0, fmt.Errorf("the table %s can't be read: %w", s.write("{migrations}"), err)
+	}
+	return int(version.Int64), nil
 }
 
 // columns are what the queries use of each table, to find one of the same name that is
@@ -105,19 +112,30 @@ var columns = map[string]string{
 	"scheduled":     "id, due_ms, topic, event_id, source, partition_key, metadata, payload",
 	"gaps":          "id, first, last",
 	"late":          "n, id",
+	"gates":         "id", // MySQL only
 }
 
 // verify looks whether the tables are there and are ours.
 func (s *store) verify(ctx context.Context) error {
 	version, err := s.version(ctx, s.db)
-	if err != nil {
-		return fmt.Errorf("the tables can't be read; run Migrate, or leave Config.NoMigrate unset: %w", err)
+	switch {
+	case err != nil && denied(err):
+		return err
+	case err != nil:
+		return fmt.Errorf("run Migrate, or leave Config.NoMigrate unset: %w", err)
 	}
 	if wanted := len(s.dialect.migrations()); version < wanted {
 		return fmt.Errorf("the tables are of version %d, and %d is needed; run Migrate, or leave Config.NoMigrate unset", version, wanted)
 	}
 	for table, list := range columns {
-		if _, err := s.one(ctx, s.db, nil, "select "+list+" from {"+table+"} where 1 = 0"); err != nil {
+		if table == "gates" && s.cfg.Dialect != MySQL {
+			continue
+		}
+		_, err := s.one(ctx, s.db, nil, "select "+list+" from {"+table+"} where 1 = 0")
+		switch {
+		case err != nil && denied(err):
+			return fmt.Errorf("the table %s can't be read: %w", s.write("{"+table+"}"), err)
+		case err != nil:
 			return fmt.Errorf("the table %s is not one of this library, or a column of it is missing: %w", s.write("{"+table+"}"), err)
 		}
 	}

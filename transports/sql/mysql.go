@@ -104,8 +104,13 @@ func (d mysql) migrate(ctx context.Context, s *store, fn func(Tx) error) (err er
 	return fn(conn)
 }
 
-// packetMargin is what a packet has room for besides a payload.
-const packetMargin = 1 << 20
+// packetMargin is what a packet has room for besides a payload; metadataMargin is how much
+// of it metadata, names and ids can take, and the rest is the protocol's.
+const (
+	packetMargin   = 1 << 20
+	metadataMargin = packetMargin / 2
+	minPacket      = 2 * packetMargin
+)
 
 func (mysql) check(ctx context.Context, s *store) (int, error) {
 	var version, format string
@@ -151,7 +156,16 @@ select (select auto_increment from information_schema.tables where table_schema 
 		faults = append(faults, fmt.Errorf("the next id of %s is %d, and messages up to %d have been passed: what is published might never be seen; "+
 			"set it, alter table %[1]s auto_increment = %d", s.write("{messages}"), next.Int64, passed, passed+1))
 	}
-	return packet - packetMargin, errors.Join(faults...)
+	maxBytes, err := payloadLimit(packet)
+	return maxBytes, errors.Join(append(faults, err)...)
+}
+
+// payloadLimit is the largest payload that fits into a packet.
+func payloadLimit(packet int) (int, error) {
+	if packet < minPacket { // what is left could be less than nothing
+		return 0, fmt.Errorf("max_allowed_packet is %d bytes; at least %d is needed", packet, minPacket)
+	}
+	return packet - packetMargin, nil
 }
 
 func parseVersion(version string) (major, minor int) {
@@ -179,9 +193,10 @@ func (mysql) gapless() string {
 	return `coalesce((select g.last from {gaps} g where g.first <= m.id order by g.first desc limit 1), 0) < m.id`
 }
 
-// oneStatement: the gate is locked until the end of the statement's own transaction.
+// oneStatement: the gate is locked until the end of the statement's own transaction. What
+// fits into a packet depends on the server, so it is one row.
 func (mysql) oneStatement(p *parcel) bool {
-	return len(p.delayed) == 0 && insertPart(p.rows) == len(p.rows)
+	return len(p.delayed) == 0 && len(p.rows) == 1
 }
 
 // insert locks a gate before it takes ids, until the end of the transaction. Which one

@@ -114,7 +114,7 @@ func conceal(err error, u *url.URL) error {
 }
 
 // parameters reads the transport's parameters: schema, prefix, migrate, lease,
-// poll_interval, retention, max_message_bytes, pool_size. rest is the URL without them.
+// poll_interval, retention, notify, max_message_bytes, pool_size. rest is the URL without them.
 func parameters(u *url.URL) (cfg Config, pool int, rest *url.URL, err error) {
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
@@ -143,6 +143,12 @@ func parameters(u *url.URL) (cfg Config, pool int, rest *url.URL, err error) {
 	}
 	known := map[string]func(string) error{
 		"schema": text(&cfg.Schema), "prefix": text(&cfg.Prefix),
+		"notify": func(s string) (err error) {
+			if cfg.Notify, err = strconv.ParseBool(s); err != nil {
+				return errors.New("it takes true or false")
+			}
+			return nil
+		},
 		"migrate": func(s string) (err error) {
 			if migrate, err = strconv.ParseBool(s); err != nil {
 				return errors.New("it takes true or false")

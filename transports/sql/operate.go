@@ -18,9 +18,7 @@ func (t *Transport) Requeue(ctx context.Context, subscription string, msg *messa
 	err := t.do(ctx, func(ctx context.Context) error {
 		return t.store.exception(ctx, subscription, msg, stateWaiting, millis(delay))
 	})
-	if err == nil {
-		t.Wake()
-	}
+	t.Wake()
 	return err
 }
 

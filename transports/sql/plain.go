@@ -11,7 +11,7 @@ type plain struct{}
 
 func (plain) rebind(query string) string { return query }
 
-func (plain) among(ids []int64) (condition string, args []any) { //nolint:unparam // PostgreSQL has parameters
+func (plain) among(ids []int64) (string, []any) { //nolint:unparam // PostgreSQL has a parameter
 	return "m.id in (" + idList(ids) + ")", nil
 }
 
@@ -24,11 +24,11 @@ const (
 )
 
 // insertPart returns how many of rows go into the next statement.
-func insertPart(rows []row) int {
+func insertPart(rows []row, mostRows, mostBytes int) int {
 	size := 0
 	for i, r := range rows {
-		size += len(r.payload) + len(r.metadata)
-		if i > 0 && (i == insertRows || size > insertBytes) {
+		size += r.size()
+		if i > 0 && (i == mostRows || size > mostBytes) {
 			return i
 		}
 	}
@@ -38,7 +38,7 @@ func insertPart(rows []row) int {
 // insert writes rows. published is the expression of the first row's time.
 func (plain) insert(ctx context.Context, s *store, q Tx, rows []row, published string) error {
 	for len(rows) > 0 {
-		part := rows[:insertPart(rows)]
+		part := rows[:insertPart(rows, insertRows, s.insertBytes())]
 		rows = rows[len(part):]
 		const columns = 6
 		args := make([]any, 0, columns*len(part))
@@ -53,4 +53,12 @@ func (plain) insert(ctx context.Context, s *store, q Tx, rows []row, published s
 		}
 	}
 	return nil
+}
+
+// insertBytes is how much goes into one INSERT.
+func (s *store) insertBytes() int {
+	if s.maxRow > 0 {
+		return min(insertBytes, s.maxRow)
+	}
+	return insertBytes
 }

@@ -29,6 +29,7 @@ type poller struct {
 
 const (
 	busyPoll      = 10 * time.Millisecond
+	wakePause     = 5 * time.Millisecond // between looks while this process publishes all the time: each takes a few statements
 	watchInterval = time.Second
 
 	// gapGrace is how long a missing id holds the frontier back. Most publishers commit
@@ -63,10 +64,15 @@ func (p *poller) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		began := time.Now()
+		frontier := p.seen.frontier
 		next, err := p.tick(ctx)
 		if err != nil && ctx.Err() == nil {
 			p.transport.store.log.Warn("the poller waits for the database", "error", err)
 			next = maxRetry
+		}
+		if p.seen.frontier != frontier && next > 0 { // the next look can wait for more to come together
+			wait(ctx, wakePause-time.Since(began))
 		}
 		timer.Reset(next)
 	}

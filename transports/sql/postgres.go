@@ -205,12 +205,31 @@ func (postgres) gapless() string {
 	return `coalesce((select g.last from {gaps} g where g.first <= m.id order by g.first desc limit 1), 0) < m.id`
 }
 
-func (postgres) oneStatement(p *parcel) bool { return len(p.delayed) == 0 }
+// Bounds of one INSERT. A parameter can't have more than 1 GiB.
+const (
+	postgresRows  = 50_000
+	postgresBytes = 64 << 20
+)
 
-// insert is one statement for any number of rows, always of the same text. What is long
+func (postgres) oneStatement(p *parcel) bool {
+	return len(p.delayed) == 0 && insertPart(p.rows, postgresRows, postgresBytes) == len(p.rows)
+}
+
+func (d postgres) insert(ctx context.Context, s *store, q Tx, rows []row) error {
+	for len(rows) > 0 {
+		n := insertPart(rows, postgresRows, postgresBytes)
+		if err := d.insertRows(ctx, s, q, rows[:n]); err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
+}
+
+// insertRows is one statement for any number of rows, always of the same text. What is long
 // travels in one piece, which is cut up by the server: an array of bytea would have to
 // be written as text twice as long for drivers that do not know arrays.
-func (postgres) insert(ctx context.Context, s *store, q Tx, rows []row) error {
+func (postgres) insertRows(ctx context.Context, s *store, q Tx, rows []row) error {
 	const columns = `insert into {messages} (topic, event_id, source, partition_key, metadata, payload) `
 	if len(rows) == 1 {
 		r := rows[0]

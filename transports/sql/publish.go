@@ -135,7 +135,11 @@ func (s *store) row(topic string, msg *message.Message) (row, error) {
 	if n := len(msg.Payload); n > s.cfg.MaxMessageBytes {
 		return row{}, transports.TooLarge(n, s.cfg.MaxMessageBytes)
 	}
-	return rowOf(topic, msg)
+	r, err := rowOf(topic, msg)
+	if n := r.size(); err == nil && s.maxRow > 0 && n > s.maxRow {
+		return row{}, fmt.Errorf("%w: %d bytes with the metadata, limit %d", transports.ErrTooLarge, n, s.maxRow)
+	}
+	return r, err
 }
 
 // rowOf makes the row of a message that was published once, and may have no topic any more.
@@ -194,8 +198,15 @@ func (s *store) insertParcel(ctx context.Context, q Tx, p *parcel) error {
 }
 
 // insertDelayed writes delayed messages, as many with a statement as parameters allow.
-func (s *store) insertDelayed(ctx context.Context, q Tx, rows []delayedRow) error {
-	for part := range slices.Chunk(rows, insertRows) {
+func (s *store) insertDelayed(ctx context.Context, q Tx, delayed []delayedRow) error {
+	rows := make([]row, len(delayed))
+	for i, r := range delayed {
+		rows[i] = r.row
+	}
+	for len(rows) > 0 {
+		n := insertPart(rows, insertRows, s.insertBytes())
+		part := delayed[:n]
+		rows, delayed = rows[n:], delayed[n:]
 		const columns = 7
 		args := make([]any, 0, columns*len(part))
 		for _, r := range part {

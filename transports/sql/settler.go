@@ -10,7 +10,7 @@ import (
 // settler writes what is settled: a statement for all that came together, so that a
 // claim of a thousand messages costs one deletion.
 //
-//	claim, exception ──► pending ──► run, 2 ms later ──► the database
+//	claim, exception ──► pending ──► run, 5 ms later ──► the database
 //	                        ▲                 │
 //	                        └──── failed ─────┘
 type settler struct {
@@ -24,7 +24,7 @@ type settler struct {
 }
 
 const (
-	settlePause   = 2 * time.Millisecond  // so that more comes together
+	settlePause   = 5 * time.Millisecond  // so that more comes together
 	progressPause = 50 * time.Millisecond // between writes of what is settled of one claim
 )
 

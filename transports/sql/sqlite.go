@@ -119,7 +119,7 @@ func (d sqlite) migrate(ctx context.Context, s *store, fn func(Tx) error) error 
 			return err
 		}
 		if _, err := s.exec(ctx, tx, `delete from {migrations} where version < 0`); err != nil { // a write also when the table is there
-			return err
+			return fmt.Errorf("the table %s can't be written: %w", s.write("{migrations}"), err)
 		}
 		return fn(tx)
 	})
@@ -165,7 +165,7 @@ func (d sqlite) insert(ctx context.Context, s *store, q Tx, rows []row) error {
 }
 
 func (sqlite) oneStatement(p *parcel) bool {
-	return len(p.delayed) == 0 && insertPart(p.rows) == len(p.rows)
+	return len(p.delayed) == 0 && insertPart(p.rows, insertRows, insertBytes) == len(p.rows)
 }
 
 func (sqlite) advance(ctx context.Context, s *store, _ bool) (tail, error) {

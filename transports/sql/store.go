@@ -27,10 +27,14 @@ type store struct {
 	cfg     Config
 	write   func(query string) string // see dialect
 	log     *slog.Logger
+	maxRow  int           // the most bytes of a message with its metadata, 0 for any
 	writing chan struct{} // holds a token while this process writes, where one writes at a time; else nil
 }
 
 func newStore(ctx context.Context, db *sql.DB, cfg Config) (*store, error) {
+	if err := db.PingContext(ctx); err != nil { // or it would be the first query's error, as if that were wrong
+		return nil, fmt.Errorf("connect: %w", err)
+	}
 	if cfg.Dialect == "" {
 		var err error
 		if cfg.Dialect, err = DialectOf(ctx, db); err != nil {
@@ -57,6 +61,11 @@ type row struct {
 	topic, eventID, source, key string
 	metadata                    string
 	payload                     []byte
+}
+
+// size is in bytes.
+func (r row) size() int {
+	return len(r.topic) + len(r.eventID) + len(r.source) + len(r.key) + len(r.metadata) + len(r.payload)
 }
 
 // keyKey is the metadata key of the partition key, see package events.
@@ -227,6 +236,16 @@ func conflict(err error) bool {
 		return true
 	}
 	return false
+}
+
+// denied reports whether the database's user lacks a right.
+func denied(err error) bool {
+	state, number := code(err)
+	switch number {
+	case 1044, 1142, 1143, 1227, 1370: // MySQL: of a database, table, column, server, routine
+		return true
+	}
+	return state == "42501"
 }
 
 // away reports whether the database can't be reached, or not now: what failed may be

@@ -21,8 +21,10 @@ type Transport struct {
 	closed context.Context //nolint:containedctx // the transport's life, not a call's: ends with Close
 	close  context.CancelCauseFunc
 
-	poller  *poller
-	settler *settler
+	poller    *poller
+	settler   *settler
+	published chan struct{} // one token: others are to be notified
+	notifying sync.Once
 
 	mu         sync.Mutex // guards what follows
 	isClosed   bool       // nothing is started any more
@@ -67,10 +69,13 @@ func New(ctx context.Context, db *sql.DB, cfg Config) (*Transport, error) {
 		return nil, err
 	}
 	s.cfg.MaxMessageBytes = cfg.maxMessageBytes(maxBytes)
+	if maxBytes > 0 {
+		s.maxRow = maxBytes + metadataMargin
+	}
 	if maxBytes > 0 && s.cfg.MaxMessageBytes > maxBytes {
 		return nil, fmt.Errorf("the field MaxMessageBytes is %d, and the server takes no more than %d", s.cfg.MaxMessageBytes, maxBytes)
 	}
-	t := &Transport{store: s, owner: uuid.NewString(), consumers: make(map[*consumer]bool)}
+	t := &Transport{store: s, owner: uuid.NewString(), consumers: make(map[*consumer]bool), published: make(chan struct{}, 1)}
 	t.closed, t.close = context.WithCancelCause(context.Background())
 	t.poller = newPoller(t)
 	t.settler = newSettler(t)
@@ -128,17 +133,18 @@ func (t *Transport) Subscribe(ctx context.Context, s transports.Subscription) (<
 		owner = uuid.NewString()
 	}
 	var g *group
+	var active bool
 	err := t.do(ctx, func(ctx context.Context) (err error) {
-		g, err = t.store.declare(ctx, s, FromNow, owner)
+		if g, err = t.store.declare(ctx, s, FromNow, owner); err == nil && s.Ordered {
+			active, err = t.store.activate(ctx, g, t.owner) // first come, first served
+		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	c := newConsumer(t, g, s)
-	if s.Ordered { // so that of two consumers it is the first one that is active
-		c.activateFirst(ctx)
-	}
+	c.active = active
 	// Messages live until Close, not until the end of ctx, but with its values.
 	delivery, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(t.closed, func() { cancel(context.Cause(t.closed)) })
@@ -217,8 +223,16 @@ func (t *Transport) Close() error {
 }
 
 // Wake has the consumers of this transport look for new messages now, after the commit
-// of a [Transport.PublishTx] for example. It costs next to nothing and does not wait.
-func (t *Transport) Wake() { t.poller.wake() }
+// of a [Transport.PublishTx] for example, and with [Config.Notify] those of other
+// processes too. It costs next to nothing and does not wait.
+func (t *Transport) Wake() {
+	t.poller.wake()
+	t.woken()
+}
+
+// Look has the consumers of this transport look for new messages now, as
+// [Transport.Wake] does, and tells no other process. Who has been notified calls it.
+func (t *Transport) Look() { t.poller.wake() }
 
 // eachConsumer calls fn with every consumer.
 func (t *Transport) eachConsumer(fn func(*consumer)) {

@@ -58,8 +58,6 @@ func TestConformanceMySQL(t *testing.T) {
 
 func TestConformanceSQLite(t *testing.T) {
 	t.Parallel()
-	_, cfg := sqliteFile(t)
-	cfg.MaxMessageBytes = maxMessageBytes
 	path := filepath.Join(t.TempDir(), "test.db")
 	results := transporttest.Run(t, transporttest.Harness{
 		Open: func(t *testing.T) transports.Transport {

@@ -59,7 +59,7 @@ var postgresServer = &server{
 
 var mysqlServer = &server{
 	dialect: tsql.MySQL, env: "MYSQL_URL", local: "mysql://root@127.0.0.1:3306/test", driver: "mysql",
-	command: "docker compose --profile sql up -d mysql; or apt-get install mariadb-server",
+	command: "docker compose --profile sql up -d mariadb; or apt-get install mariadb-server",
 }
 
 func (s *server) url() string {
@@ -136,20 +136,8 @@ func mariadb(tb testing.TB) (*sql.DB, tsql.Config) {
 	db := mysqlServer.open(tb)
 	prefix := unique() + "_"
 	tb.Cleanup(func() {
-		var tables []string
-		rows, err := db.Query("select table_name from information_schema.tables where table_schema = database() and table_name like ?", strings.ReplaceAll(prefix, "_", `\_`)+"%") //nolint:noctx // the test's context has ended
-		if err != nil {
-			tb.Errorf("clean up: %v", err)
-			return
-		}
-		for rows.Next() {
-			var name string
-			if err := rows.Scan(&name); err != nil {
-				tb.Errorf("clean up: %v", err)
-			}
-			tables = append(tables, "`"+name+"`")
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil || len(tables) == 0 {
+		tables, err := tablesWith(db, prefix)
+		if err != nil || len(tables) == 0 {
 			tb.Errorf("clean up: %d tables, %v", len(tables), err)
 			return
 		}
@@ -158,6 +146,24 @@ func mariadb(tb testing.TB) (*sql.DB, tsql.Config) {
 		}
 	})
 	return db, tsql.Config{Dialect: tsql.MySQL, Prefix: prefix, PollInterval: 50 * time.Millisecond}
+}
+
+// tablesWith lists the tables whose names begin so.
+func tablesWith(db *sql.DB, prefix string) (tables []string, err error) {
+	rows, err := db.Query("select table_name from information_schema.tables where table_schema = database() and table_name like ?", //nolint:noctx // the test's context has ended
+		strings.ReplaceAll(prefix, "_", `\_`)+"%")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		tables = append(tables, "`"+name+"`")
+	}
+	return tables, rows.Err()
 }
 
 // sqliteFile returns a pool and a configuration on a file of the test's own.

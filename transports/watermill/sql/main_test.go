@@ -44,7 +44,7 @@ var servers = map[string]server{
 	},
 	"mysql": {
 		MySQL, "MYSQL_URL", "mysql://root@127.0.0.1:3306/test",
-		"docker compose --profile sql up -d mysql, or apt-get install mariadb-server, or set MYSQL_URL",
+		"docker compose --profile sql up -d mariadb, or apt-get install mariadb-server, or set MYSQL_URL",
 	},
 }
 

@@ -1,0 +1,67 @@
+package middleware
+
+import (
+	"strconv"
+	"testing"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+// With so few hashes that nearly all collide, events may be forgotten early. None is taken for
+// another, none is remembered for too long, and the last ones always are.
+func TestHandledEventsAreNotTakenForOneAnotherByTheirHash(t *testing.T) {
+	t.Parallel()
+	for _, hashes := range []int{1, 2, 7, 1_000_000} {
+		t.Run(strconv.Itoa(hashes), func(t *testing.T) {
+			t.Parallel()
+			const size = 100
+			h := newHandledEvents(size)
+			h.hash = func(key DedupKey) uint64 {
+				n, _ := strconv.ParseUint(key.Event.ID, 10, 64) // numbers, as made here
+				return n % uint64(hashes)                       //nolint:gosec // positive
+			}
+			key := func(n int) DedupKey { return DedupKey{Event: transports.EventKey{ID: strconv.Itoa(n)}} }
+			for n := range 5 * size {
+				if h.contains(key(n)) {
+					t.Fatalf("%d was taken for another", n)
+				}
+				h.add(key(n))
+				for back := range min(hashes, size, n+1) {
+					if !h.contains(key(n - back)) {
+						t.Fatalf("%d is forgotten after %d", n-back, n)
+					}
+				}
+				if n >= size && h.contains(key(n-size)) {
+					t.Fatalf("%d is remembered beside the last %d", n-size, size)
+				}
+				if len(h.byHash) > min(hashes, size) || h.n > size {
+					t.Fatalf("%d hashes of %d events are kept", len(h.byHash), h.n)
+				}
+			}
+		})
+	}
+}
+
+// The parts of a key are hashed with what separates them, and each of them counts.
+func TestHandledEventsHashTheWholeKey(t *testing.T) {
+	t.Parallel()
+	h := newHandledEvents(10)
+	seen := make(map[uint64]DedupKey)
+	for _, key := range []DedupKey{
+		{"ab", transports.EventKey{Source: "c", ID: "d"}},
+		{"a", transports.EventKey{Source: "bc", ID: "d"}},
+		{"a", transports.EventKey{Source: "b", ID: "cd"}},
+		{"ab", transports.EventKey{Source: "c", ID: "e"}},
+		{"ab", transports.EventKey{Source: "x", ID: "d"}},
+		{"xy", transports.EventKey{Source: "c", ID: "d"}},
+	} {
+		hash := h.hash(key)
+		if other, taken := seen[hash]; taken {
+			t.Errorf("%+v has the hash of %+v", key, other)
+		}
+		seen[hash] = key
+		if h.hash(key) != hash {
+			t.Errorf("%+v has two hashes", key)
+		}
+	}
+}

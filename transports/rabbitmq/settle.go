@@ -1,0 +1,102 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+// watch waits for the receiver to settle a message.
+func (c *consumer) watch(r *reception, d *amqp.Delivery, msg *message.Message) {
+	select {
+	case <-msg.Acked():
+		c.progress.Store(true)
+		r.acks.ack(d.DeliveryTag)
+	case <-msg.Nacked():
+		c.giveBack(r, d)
+	case <-c.base.Done(): // the closed channel gives it back
+	}
+	c.inFlight.Add(-1)
+	select {
+	case c.settled <- struct{}{}:
+	default:
+	}
+}
+
+// giveBack returns a message to its queue, to its old place if its count allows. That of
+// an ordered subscription is left to the end of the channel, which gives back all that is
+// unsettled in its order: by itself it would come behind those that are here already.
+func (c *consumer) giveBack(r *reception, d *amqp.Delivery) {
+	if c.sub.Ordered {
+		select {
+		case r.returned <- struct{}{}:
+		default:
+		}
+		return
+	}
+	// Where the broker does not count, the second time is late enough: a message that is
+	// nacked each time must not go round as fast as the network allows.
+	again := !c.canCount() && d.Redelivered && c.intake.Err() == nil
+	if (again || deliveries(d) >= renewAfter) && c.renew(r, d) {
+		r.acks.ack(d.DeliveryTag)
+		return
+	}
+	r.acks.nack(d.DeliveryTag)
+}
+
+// renew sends a copy of a message, which comes in a while and whose count begins anew.
+// While the broker takes no messages, it waits: a nack would count, and poison a message
+// whose process lives.
+func (c *consumer) renew(r *reception, d *amqp.Delivery) bool {
+	for !r.ch.IsClosed() { // else the message comes again, and the copy would be one more
+		ctx, cancel := context.WithTimeout(c.base, 10*patience)
+		err := c.t.requeue(ctx, c.sub.Name, decode(d, c.t.cfg.Exchange), patience)
+		cancel()
+		if err == nil {
+			return true
+		}
+		if c.intake.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
+	}
+	return false
+}
+
+// giveUp poisons a message that seems to end the processes that handle it.
+func (c *consumer) giveUp(r *reception, d *amqp.Delivery, n int) outcome {
+	msg := decode(d, c.t.cfg.Exchange)
+	host, _ := os.Hostname() // empty when unknown
+	p := transports.ReadPoisoned(msg)
+	p.Reason = fmt.Sprintf("delivered %d times and settled by nobody: the process that handles it seems to die of it", n)
+	p.LastFailure = time.Now()
+	p.Subscription, p.Topic, p.Host = c.sub.Name, transports.Topic(msg), host
+	transports.WritePoisoned(p)
+	for {
+		err := c.t.poison(c.base, c.sub.Name, msg)
+		if err == nil {
+			c.log.Error("a message is poisoned: the processes that handle it seem to die of it", slog.String("event_id", msg.UUID), slog.Int("deliveries", n))
+			r.acks.ack(d.DeliveryTag)
+			r.gaveUp = true
+			return goOn
+		}
+		c.log.Error("poison queue can't be written; the subscription waits until it can", slog.Any("error", err))
+		timer := time.NewTimer(patience)
+		select {
+		case <-timer.C:
+		case <-c.intake.Done():
+			return intakeEnded
+		case <-c.base.Done():
+			return killed
+		case <-r.lost: //nolint:errcheck // a signal
+			return channelLost
+		}
+	}
+}

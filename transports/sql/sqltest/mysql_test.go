@@ -1,0 +1,33 @@
+package sqltest
+
+import (
+	"testing"
+)
+
+// Publishers move on to another gate when a gap begins, so that it is not theirs to end it:
+// there may always be one of them.
+func TestGapEndsAlthoughPublishersStayOpen(t *testing.T) {
+	t.Parallel()
+	db, cfg := mariadb(t)
+	b := backend{db, cfg}
+	tr := newTransport(t, db, cfg)
+	ch := subscribe(t.Context(), t, tr, "s", 10, "a")
+	first, rolledBack := begin(t, db), begin(t, db)
+	publishTx(t, tr, first, "a", "first")
+	publishTx(t, tr, rolledBack, "a", "never")
+	if err := rolledBack.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, tr, "a", "passes both")
+	ackInOrder(t, ch, "passes both")
+	second := begin(t, db) // before the first ends
+	publishTx(t, tr, second, "a", "second")
+	commit(t, first)
+	ackInOrder(t, ch, "first")
+	publish(t, tr, "a", "passes second")
+	ackInOrder(t, ch, "passes second")
+	eventually(t, db, 1, "select count(*) from "+b.table("gaps")) // that of the second alone
+	commit(t, second)
+	ackInOrder(t, ch, "second")
+	eventually(t, db, 0, "select count(*) from "+b.table("gaps"))
+}

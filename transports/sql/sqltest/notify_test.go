@@ -1,0 +1,49 @@
+package sqltest
+
+import (
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/gotidings/tidings/transports/sql/pgnotify"
+)
+
+// A process that polls once an hour hears of what another publishes, also after its
+// connection was lost.
+func TestNotify(t *testing.T) {
+	t.Parallel()
+	db, cfg := postgres(t)
+	cfg.PollInterval = time.Hour
+	consumer := newTransport(t, db, cfg)
+	cfg.Notify = true
+	publisher := newTransport(t, db, cfg)
+	ch := subscribe(t.Context(), t, consumer, "s", 1, "a")
+	u, err := url.Parse(postgresServer.url())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newProxy(t, u.Host)
+	u.Host = p.addr()
+	listener, err := pgnotify.Listen(t.Context(), u.String(), consumer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	publish(t, publisher, "a", "1")
+	ackInOrder(t, ch, "1")
+	// An idle poller looks once a second all the same: it can't be that often by chance.
+	for range 6 {
+		<-time.After(quiet) // and goes to sleep
+		began := time.Now()
+		publish(t, publisher, "a", "2")
+		ackInOrder(t, ch, "2")
+		if took := time.Since(began); took > 300*time.Millisecond {
+			t.Errorf("it took %s to hear of it", took)
+		}
+	}
+	p.setCut(true)
+	publish(t, publisher, "a", "3")
+	p.setCut(false)
+	ackInOrder(t, ch, "3") // by what it looks for when it is connected again
+	listener.Close()
+}
