@@ -198,8 +198,15 @@ func (s *store) insertParcel(ctx context.Context, q Tx, p *parcel) error {
 }
 
 // insertDelayed writes delayed messages, as many with a statement as parameters allow.
-func (s *store) insertDelayed(ctx context.Context, q Tx, rows []delayedRow) error {
-	for part := range slices.Chunk(rows, insertRows) {
+func (s *store) insertDelayed(ctx context.Context, q Tx, delayed []delayedRow) error {
+	rows := make([]row, len(delayed))
+	for i, r := range delayed {
+		rows[i] = r.row
+	}
+	for len(rows) > 0 {
+		n := s.insertPart(rows)
+		part := delayed[:n]
+		rows, delayed = rows[n:], delayed[n:]
 		const columns = 7
 		args := make([]any, 0, columns*len(part))
 		for _, r := range part {
