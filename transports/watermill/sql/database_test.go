@@ -88,6 +88,10 @@ func TestBesidePlainWatermill(t *testing.T) {
 				t.Helper()
 				select {
 				case got := <-handled:
+					if got.id == "1" { // watermill-sql commits what was acknowledged a moment later, or not any more
+						receive(t, confirmed, "reserved-1")
+						got = <-handled
+					}
 					if want := (reservation{id, "checkout-" + id, `{"order":` + id + `}`}); got != want {
 						t.Errorf("the bus handles %+v; want %+v", got, want)
 					}
