@@ -141,6 +141,21 @@ func Example_depth() {
 		fmt.Printf("%+v\n", depth) // -1, transports.UnknownDepth, is what it can't count
 	}
 	// endregion
+	other := w.broker.Connect()
+	// region operator
+	// A program of the operator's: the same service and name, and not started.
+	b, err := bus.New(other, bus.Config{Source: "operator", Service: "shop"})
+	check(err)
+	bus.SubscribeRaw(b, "welcome", []string{"#"}, func(context.Context, bus.Raw) error { return nil })
+	n, err := b.DiscardPoisoned(ctx, "welcome", bus.Selection{Filter: func(p transports.Poisoned) bool {
+		return p.Reason == "wrong template"
+	}})
+	// endregion
+	check(err)
+	fmt.Println("discarded:", n)
+	check(other.Close())
 	w.end()
-	// Output: {Ready:0 Delayed:0 InFlight:0 Poisoned:1}
+	// Output:
+	// {Ready:0 Delayed:0 InFlight:0 Poisoned:1}
+	// discarded: 1
 }
