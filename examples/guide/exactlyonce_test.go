@@ -66,7 +66,7 @@ func Example_dedup() {
 	}
 	// endregion
 	w := newWorld(cfg)
-	bus.Subscribe(w.Bus, "welcome", printReceipt)
+	bus.Subscribe(w.Bus, "welcome", printWelcome)
 	check(w.Start(ctx))
 	for range 3 {
 		check(w.Publish(ctx, ada, bus.WithID("created-42")))
@@ -90,7 +90,7 @@ func Example_outboxAsTransport() {
 	check(err)
 	bus.Subscribe(b, "welcome", func(ctx context.Context, e events.CustomerCreated) error {
 		defer close(handled)
-		return printReceipt(ctx, e)
+		return printWelcome(ctx, e)
 	})
 	check(b.Start(ctx))
 	check(ob.InTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {

@@ -107,7 +107,17 @@ func receive[T any](t *testing.T, ch <-chan T) T {
 	}
 }
 
-func printReceipt(_ context.Context, e events.CustomerCreated) error {
+// eventually waits for what nothing signals.
+func eventually(t *testing.T, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(deadline); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it does not come to be")
+		}
+	}
+}
+
+func printWelcome(_ context.Context, e events.CustomerCreated) error {
 	fmt.Println("welcome,", e.Email)
 	return nil
 }

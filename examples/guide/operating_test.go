@@ -41,14 +41,10 @@ func TestServeDrains(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { ended <- serve(ctx, w.Bus) }()
-	for errors.Is(w.Publish(t.Context(), ada), bus.ErrNotRunning) {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, func() bool { return !errors.Is(w.Publish(t.Context(), ada), bus.ErrNotRunning) })
 	receive(t, started)
 	cancel()
-	for !errors.Is(w.Ready(), bus.ErrClosed) {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, func() bool { return errors.Is(w.Ready(), bus.ErrClosed) })
 	close(goOn)
 	if got := receive(t, outcomes); got != bus.Handled {
 		t.Errorf("the event was %v, want handled", got)

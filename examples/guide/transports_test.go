@@ -33,7 +33,7 @@ func Example_memoryBroker() {
 	check(err)
 	bus.Subscribe(subscriber, "welcome", func(ctx context.Context, e events.CustomerCreated) error {
 		defer close(handled)
-		return printReceipt(ctx, e)
+		return printWelcome(ctx, e)
 	})
 	check(subscriber.Start(ctx))
 	check(publisher.Publish(ctx, ada)) // a bus that only publishes needs no Start
@@ -86,7 +86,7 @@ func Example_sqlFromBeginning() {
 	check(err)
 	bus.Subscribe(b, "report", func(ctx context.Context, e events.CustomerCreated) error {
 		defer close(handled)
-		return printReceipt(ctx, e)
+		return printWelcome(ctx, e)
 	})
 	check(b.Start(ctx))
 	<-handled
