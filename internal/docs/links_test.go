@@ -20,6 +20,7 @@ const index = "docs/README.md"
 // heading of it; every page is to be found from the index.
 func TestLinks(t *testing.T) {
 	t.Parallel()
+	inCheckout(t)
 	for _, err := range checkLinks(os.DirFS(root)) {
 		t.Error(err)
 	}

@@ -10,23 +10,18 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 )
 
-// packages are those whose names the pages may write as code, by the name they write.
-var packages = map[string]string{
-	"bus": "bus", "bustest": "bus/bustest", "events": "events", "handlers": "handlers", "health": "health",
-	"inbox": "inbox", "memory": "transports/memory", "middleware": "middleware", "outbox": "outbox",
-	"pgnotify": "transports/sql/pgnotify", "rabbitmq": "transports/rabbitmq", "transports": "transports",
-	"tsql": "transports/sql", "watermill": "transports/watermill",
-}
+// aliases are what the pages write for packages whose own name is not theirs alone.
+var aliases = map[string]string{"transports/sql": "tsql"}
 
 // Names that README.md and docs write as code, such as `bus.RetryPolicy.Attempts`, are there.
 func TestNames(t *testing.T) {
 	t.Parallel()
-	names, err := exportedNames(os.DirFS(root), packages)
+	inCheckout(t)
+	names, err := exportedNames(os.DirFS(root))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,33 +42,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// What the table of troubleshooting tells its reader to look for is what the library says.
-func TestTroubleshooting(t *testing.T) {
-	t.Parallel()
-	const file = "docs/operating.md"
-	content, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(file)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	said, err := saidTexts(string(content), "Troubleshooting")
-	if err != nil {
-		t.Fatalf("%s: %v", file, err)
-	}
-	code, err := goSources(os.DirFS(root))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range said {
-		if !strings.Contains(code, s) {
-			t.Errorf("%s: no Go file of the library says %q", file, s)
-		}
-	}
-}
-
-var (
-	namePattern = regexp.MustCompile(`\b([a-z]+)\.([A-Z]\w*)(?:\.([A-Z]\w*))?`)
-	cellPattern = regexp.MustCompile(`^\|([^|]*)\|`)
-)
+var namePattern = regexp.MustCompile(`\b([a-z]+)\.([A-Z]\w*)(?:\.([A-Z]\w*))?`)
 
 // checkNames returns how many names of the packages a text writes as code, and a fault for
 // each that is not exported by its package.
@@ -99,73 +68,48 @@ func checkNames(markdown string, exported map[string]map[string]bool) (n int, fa
 	return n, faults
 }
 
-// saidTexts returns what the first column of the tables in a section writes as code.
-func saidTexts(markdown, section string) (said []string, err error) {
-	inside := false
-	for _, text := range proseLines(markdown) {
-		if m := headingPattern.FindStringSubmatch(text); m != nil {
-			inside = m[1] == section
-		}
-		if m := cellPattern.FindStringSubmatch(text); inside && m != nil {
-			for _, code := range codePattern.FindAllString(m[1], -1) {
-				said = append(said, strings.Trim(code, "`"))
-			}
-		}
-	}
-	if len(said) == 0 {
-		return nil, fmt.Errorf("there is no table in a section %s", section)
-	}
-	return said, nil
-}
-
-// goSources returns the Go files of a repository that are no tests, in one text.
-func goSources(repository fs.FS) (string, error) {
-	var all strings.Builder
+// exportedNames returns what each package of a repository exports: F, T, and T.M for methods
+// and fields. Programs, what is internal, and packages that share their names are left out.
+func exportedNames(repository fs.FS) (map[string]map[string]bool, error) {
+	all := map[string]map[string]bool{}
+	owner := map[string]string{} // folder of a package's name; empty: it has several
 	err := fs.WalkDir(repository, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && name != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata") {
+		if d.IsDir() && name != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == "internal") {
 			return fs.SkipDir
 		}
 		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
 			return nil
 		}
-		content, err := fs.ReadFile(repository, name)
-		all.Write(content)
-		return err
-	})
-	return all.String(), err
-}
-
-// exportedNames returns what each package exports: F, T, and T.M for methods and fields.
-func exportedNames(repository fs.FS, packages map[string]string) (map[string]map[string]bool, error) {
-	all := map[string]map[string]bool{}
-	for written, dir := range packages {
-		files, err := fs.ReadDir(repository, dir)
+		source, err := fs.ReadFile(repository, name)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		names := map[string]bool{}
-		for _, d := range files {
-			if !strings.HasSuffix(d.Name(), ".go") || strings.HasSuffix(d.Name(), "_test.go") {
+		file, err := parser.ParseFile(token.NewFileSet(), name, source, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		dir := path.Dir(name)
+		for _, written := range []string{file.Name.Name, aliases[dir]} {
+			if other, ok := owner[written]; ok && other != dir {
+				owner[written] = ""
+				delete(all, written)
 				continue
 			}
-			source, err := fs.ReadFile(repository, path.Join(dir, d.Name()))
-			if err != nil {
-				return nil, err
-			}
-			file, err := parser.ParseFile(token.NewFileSet(), d.Name(), source, parser.SkipObjectResolution)
-			if err != nil {
-				return nil, err
+			owner[written] = dir
+			if all[written] == nil {
+				all[written] = map[string]bool{}
 			}
 			for _, decl := range file.Decls {
-				addNames(names, decl)
+				addNames(all[written], decl)
 			}
 		}
-		all[written] = names
-	}
-	return all, nil
+		return nil
+	})
+	delete(all, "main")
+	return all, err
 }
 
 func addNames(names map[string]bool, decl ast.Decl) {
@@ -230,7 +174,7 @@ func typeName(t ast.Expr) string {
 
 func TestCheckNames(t *testing.T) {
 	t.Parallel()
-	names, err := exportedNames(os.DirFS(root), packages)
+	names, err := exportedNames(os.DirFS(root))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,17 +190,5 @@ func TestCheckNames(t *testing.T) {
 		if want == "" && len(faults) > 0 || want != "" && (len(faults) != 1 || faults[0].Error() != want) {
 			t.Errorf("%q: %v, want %q", text, faults, want)
 		}
-	}
-}
-
-func TestSaidTexts(t *testing.T) {
-	t.Parallel()
-	const page = "# A\n| `no` | x |\n## Troubleshooting\n| you see | do |\n|---|---|\n| `a b` or `c` | `d` |\n## B\n| `no` | x |\n"
-	said, err := saidTexts(page, "Troubleshooting")
-	if err != nil || !slices.Equal(said, []string{"a b", "c"}) {
-		t.Errorf("saidTexts: %q, %v", said, err)
-	}
-	if _, err := saidTexts(page, "Nowhere"); err == nil {
-		t.Error("a section that is not there is no fault")
 	}
 }

@@ -19,9 +19,7 @@ var root = filepath.Join("..", "..")
 
 func TestSnippets(t *testing.T) {
 	t.Parallel()
-	if _, err := os.Stat(filepath.Join(root, "go.work")); errors.Is(err, fs.ErrNotExist) {
-		t.Skip("not in a checkout of the repository: there is no go.work")
-	}
+	inCheckout(t)
 	sources := compiledFiles(t)
 	for _, name := range markdownFiles(t) {
 		t.Run(name, func(t *testing.T) {
