@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -32,8 +33,7 @@ func updateFile(t *testing.T, name string, sources map[string]func() (string, er
 func updated(markdown string, sources map[string]func() (string, error)) string {
 	blocks, _ := goBlocks(markdown)
 	lines := strings.SplitAfter(markdown, "\n")
-	for i := len(blocks) - 1; i >= 0; i-- { // from the end, so that line numbers stay right
-		b := blocks[i]
+	for _, b := range slices.Backward(blocks) { // so that line numbers stay right
 		code, err := b.source(sources)
 		first, n := b.line, strings.Count(b.code, "\n")
 		if err != nil || strings.Join(lines[first:first+n], "") != b.code {
@@ -47,7 +47,7 @@ func updated(markdown string, sources map[string]func() (string, error)) string 
 func TestUpdated(t *testing.T) {
 	t.Parallel()
 	sources := map[string]func() (string, error){"cmd/main.go": func() (string, error) { return source, nil }}
-	const before = "'''go\nx()\n'''\n<!-- file: cmd/main.go#bye -->\n'''go\nold()\nold()\n'''\n> <!-- file: cmd/main.go#bye -->\n> '''go\n> old()\n> '''\n" +
+	const before = "'''go\nx()\n'''\n<!-- file: cmd/main.go#bye -->\n'''go\nold()\nolder()\n'''\n> <!-- file: cmd/main.go#bye -->\n> '''go\n> old()\n> '''\n" +
 		"<!-- file: cmd/main.go#bye -->\n'''go\n'''\n<!-- file: cmd/main.go#nope -->\n'''go\nold()\n'''\n"
 	const after = "'''go\nx()\n'''\n<!-- file: cmd/main.go#bye -->\n'''go\nprintln(\"bye\")\n'''\n> <!-- file: cmd/main.go#bye -->\n> '''go\n> old()\n> '''\n" +
 		"<!-- file: cmd/main.go#bye -->\n'''go\nprintln(\"bye\")\n'''\n<!-- file: cmd/main.go#nope -->\n'''go\nold()\n'''\n"
