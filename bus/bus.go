@@ -70,7 +70,7 @@ func New(t transports.Transport, cfg Config) (*Bus, error) {
 	}
 	b.send = b.toTransport
 	if cfg.StructuredMode {
-		b.send = wrap(b.send)
+		b.send = Structured(b.send)
 	}
 	for _, wrap := range slices.Backward(cfg.PublishMiddleware) {
 		b.send = wrap(b.send)

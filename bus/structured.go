@@ -99,9 +99,10 @@ func refuseMalformed(h message.HandlerFunc) message.HandlerFunc {
 	}
 }
 
-// wrap is the innermost publish middleware of a bus with Config.StructuredMode. It sends
+// Structured is a [PublishMiddleware] that sends events in the structured mode of
+// CloudEvents. A bus with [Config.StructuredMode] has it as the innermost one. It sends
 // copies, so that a middleware further out can change its messages and try again.
-func wrap(next PublishFunc) PublishFunc {
+func Structured(next PublishFunc) PublishFunc {
 	return func(ctx context.Context, batch []transports.Outgoing) error {
 		batch = slices.Clone(batch)
 		var faults []error

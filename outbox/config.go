@@ -37,6 +37,10 @@ type Config struct {
 	// the bus: the first one outermost. next writes to the transaction.
 	PublishMiddleware []bus.PublishMiddleware
 
+	// StructuredMode writes events in the structured mode of CloudEvents, see
+	// [bus.Config.StructuredMode].
+	StructuredMode bool
+
 	// MaxMessageBytes is the largest payload that Publish takes. Set it to what the
 	// destination takes, so that a business transaction fails, and not the relay. 0
 	// means [transports.DefaultMaxMessageBytes], or what the database takes when that
@@ -46,6 +50,13 @@ type Config struct {
 	// PollInterval is how often an idle process looks for what other processes have
 	// committed. 0 means 250 ms.
 	PollInterval time.Duration
+
+	// Notify has the process tell others of what it has committed, with PostgreSQL's
+	// NOTIFY, see [tsql.Config.Notify]: relays of other processes need not wait for
+	// their next poll when they listen, which pgnotify.Listen(ctx, url, outbox) has
+	// them do. After a Publish in a transaction that somebody else commits it tells
+	// them up to 200 times a second, for a second.
+	Notify bool
 
 	// Retention is how long events are kept, whether or not they have been sent. What
 	// a relay has still to send is never deleted. 0 means 7 days; a negative one means
@@ -73,6 +84,6 @@ func (c Config) validate() error {
 func (c Config) transport() tsql.Config {
 	return tsql.Config{
 		Dialect: c.Dialect, Schema: c.Schema, Prefix: c.Prefix, NoMigrate: c.NoMigrate, MaxMessageBytes: c.MaxMessageBytes,
-		PollInterval: c.PollInterval, Retention: c.Retention, Logger: c.Logger,
+		PollInterval: c.PollInterval, Notify: c.Notify, Retention: c.Retention, Logger: c.Logger,
 	}
 }

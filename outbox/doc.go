@@ -56,7 +56,9 @@
 //
 // The relay of the process that publishes is woken by the commit ([Outbox.InTx], or the
 // inbox), or finds the event within milliseconds; one of another process within
-// [Config.PollInterval], or 10 ms while it is busy.
+// [Config.PollInterval], or 10 ms while it is busy. On PostgreSQL that one hears of it
+// within milliseconds too when the publishers have [Config.Notify] and it listens, with
+// package pgnotify.
 //
 // # Limits
 //

@@ -111,8 +111,11 @@ func (ob *Outbox) Publish(ctx context.Context, tx Tx, events ...any) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	send := func(ctx context.Context, batch []transports.Outgoing) error {
+	var send bus.PublishFunc = func(ctx context.Context, batch []transports.Outgoing) error {
 		return ob.log.PublishTx(ctx, tx, batch...)
+	}
+	if ob.cfg.StructuredMode {
+		send = bus.Structured(send)
 	}
 	for _, wrap := range slices.Backward(ob.cfg.PublishMiddleware) {
 		send = wrap(send)
@@ -156,13 +159,27 @@ func (ob *Outbox) InTx(ctx context.Context, db *sql.DB, fn func(ctx context.Cont
 	return nil
 }
 
-// Wake has the relays and the subscriptions of this process look for events now. It costs
-// little and does not wait.
+// Wake has the relays and the subscriptions of this process look for events now, and with
+// [Config.Notify] those of other processes too. It costs little and does not wait.
 func (ob *Outbox) Wake() {
 	ob.log.Wake()
+	ob.wakeRelays()
+}
+
+// Look is [Outbox.Wake] without telling other processes. Who has been notified calls it.
+func (ob *Outbox) Look() {
+	ob.log.Look()
+	ob.wakeRelays()
+}
+
+// NotifyChannel is the channel of PostgreSQL on which [Config.Notify] says that something
+// was committed. Package pgnotify listens to it.
+func (ob *Outbox) NotifyChannel() string { return ob.log.NotifyChannel() }
+
+func (ob *Outbox) wakeRelays() {
 	ob.mu.Lock()
 	defer ob.mu.Unlock()
 	for relay := range ob.relays {
-		relay.Wake()
+		relay.Look()
 	}
 }

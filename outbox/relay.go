@@ -71,7 +71,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	defer r.running.Store(false)
 	// A log of its own: its lease is shorter than that of subscriptions with slow handlers.
 	cfg := r.ob.cfg.transport()
-	cfg.Dialect, cfg.NoMigrate, cfg.Lease = r.ob.log.Dialect(), true, r.cfg.Lease
+	cfg.Dialect, cfg.NoMigrate, cfg.Lease, cfg.Notify = r.ob.log.Dialect(), true, r.cfg.Lease, false
 	log, err := tsql.New(ctx, r.ob.cfg.DB, cfg)
 	if err != nil {
 		return fmt.Errorf("outbox: relay: %w", err)

@@ -17,6 +17,7 @@ require (
 	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/failsafe-go/failsafe-go v0.9.8 // indirect
 	github.com/google/uuid v1.6.0 // indirect
+	github.com/gotidings/tidings/transports/sql/pgnotify v0.0.0
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
 	github.com/jackc/puddle/v2 v2.2.3 // indirect
@@ -36,3 +37,5 @@ require (
 )
 
 replace github.com/gotidings/tidings => ../../
+
+replace github.com/gotidings/tidings/transports/sql/pgnotify => ../../transports/sql/pgnotify

@@ -7,6 +7,8 @@
 //	listener, err := pgnotify.Listen(ctx, connString, transport) // where it is consumed
 //	defer listener.Close()
 //
+// The target is a transport of package sql, or an outbox, for the relays of its process.
+//
 // It is a module of its own, since it needs pgx: database/sql has no notifications.
 //
 // A listener takes one connection, for as long as it lives, which has to be one to the
@@ -21,16 +23,27 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/gotidings/tidings/transports/sql"
 )
 
-// Listener wakes a transport. Close ends it.
+// Target is what hears of what others publish: a [sql.Transport] of this library, or an
+// [outbox.Outbox].
+//
+// [sql.Transport]: https://pkg.go.dev/github.com/gotidings/tidings/transports/sql#Transport
+// [outbox.Outbox]: https://pkg.go.dev/github.com/gotidings/tidings/outbox#Outbox
+type Target interface {
+	// NotifyChannel is the channel of PostgreSQL to listen on.
+	NotifyChannel() string
+
+	// Look has the consumers of this process look for messages now, and does not wait.
+	Look()
+}
+
+// Listener wakes a target. Close ends it.
 type Listener struct {
-	transport *sql.Transport
-	config    *pgx.ConnConfig
-	stop      context.CancelFunc
-	running   sync.WaitGroup
+	target  Target
+	config  *pgx.ConnConfig
+	stop    context.CancelFunc
+	running sync.WaitGroup
 }
 
 const (
@@ -38,15 +51,15 @@ const (
 	maxRetry = 10 * time.Second
 )
 
-// Listen connects, and wakes transport whenever a process with sql.Config.Notify has
-// published, until Close. connString is a URL or DSN of pgx. ctx bounds the connecting. It
+// Listen connects, and wakes target whenever a process with sql.Config.Notify, or
+// outbox.Config.Notify, has published, until Close. connString is a URL or DSN of pgx. ctx bounds the connecting. It
 // returns the error of the first connection; later it reconnects for ever.
-func Listen(ctx context.Context, connString string, transport *sql.Transport) (*Listener, error) {
+func Listen(ctx context.Context, connString string, target Target) (*Listener, error) {
 	config, err := pgx.ParseConfig(connString)
 	if err != nil {
 		return nil, err // which has no password in it: pgx sees to that
 	}
-	l := &Listener{transport: transport, config: config}
+	l := &Listener{target: target, config: config}
 	conn, err := l.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -69,7 +82,7 @@ func (l *Listener) connect(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Exec(ctx, "listen "+pgx.Identifier{l.transport.NotifyChannel()}.Sanitize()); err != nil {
+	if _, err := conn.Exec(ctx, "listen "+pgx.Identifier{l.target.NotifyChannel()}.Sanitize()); err != nil {
 		shut(conn)
 		return nil, err
 	}
@@ -90,7 +103,7 @@ func (l *Listener) run(ctx context.Context, conn *pgx.Conn) {
 			if _, err := conn.WaitForNotification(ctx); err != nil {
 				break
 			}
-			l.transport.Look()
+			l.target.Look()
 		}
 		shut(conn)
 		for delay := minRetry; ; delay = min(2*delay, maxRetry) {
@@ -101,7 +114,7 @@ func (l *Listener) run(ctx context.Context, conn *pgx.Conn) {
 			}
 			var err error
 			if conn, err = l.connect(ctx); err == nil {
-				l.transport.Look() // for what was missed meanwhile
+				l.target.Look() // for what was missed meanwhile
 				break
 			}
 		}
