@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"encoding/hex"
 	"strings"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -64,6 +65,10 @@ func (t *Telemetry) inject(ctx context.Context, msg *message.Message) {
 	if msg.Metadata == nil {
 		msg.Metadata = make(message.Metadata)
 	}
+	if sc := trace.SpanContextFromContext(ctx); t.w3c && sc.IsValid() && !sc.IsSampled() && sc.TraceState().Len() == 0 {
+		msg.Metadata[traceParentKey] = unsampledParent(sc)
+		return
+	}
 	t.cfg.Propagator.Inject(ctx, carrier(msg.Metadata))
 }
 
@@ -87,4 +92,70 @@ func (t *Telemetry) carries(msg *message.Message) bool {
 		}
 	}
 	return false
+}
+
+// W3C Trace Context, version 00, https://www.w3.org/TR/trace-context-2/#traceparent-header:
+// "00-", 32 digits of the trace, "-", 16 of the span, "-", two of flags. What is not sampled
+// is nearly everything, so it has a short cut; the propagator takes the rest.
+const (
+	parentLength = 55
+	traceAt      = 3
+	spanAt       = traceAt + 32 + 1
+	flagsAt      = spanAt + 16 + 1
+)
+
+// unsampledParent returns the traceparent of a context that is not sampled, of which it
+// drops the flags that nobody has defined.
+func unsampledParent(sc trace.SpanContext) string {
+	var out [parentLength]byte
+	traceID, spanID := sc.TraceID(), sc.SpanID()
+	copy(out[:], "00-")
+	hex.Encode(out[traceAt:], traceID[:])
+	out[spanAt-1] = '-'
+	hex.Encode(out[spanAt:], spanID[:])
+	copy(out[flagsAt-1:], "-00")
+	return string(out[:])
+}
+
+// notSampled reads the context of a message that was created in a trace that is not
+// sampled; ok is false for everything else, which is the propagator's to read.
+func notSampled(md message.Metadata) (sc trace.SpanContext, ok bool) {
+	parent := md[traceParentKey]
+	if len(parent) != parentLength || parent[:traceAt] != "00-" || parent[spanAt-1] != '-' || parent[flagsAt-1:] != "-00" {
+		return sc, false
+	}
+	if _, more := md[traceStateKey]; more {
+		return sc, false
+	}
+	var traceID trace.TraceID
+	var spanID trace.SpanID
+	if !unhex(traceID[:], parent[traceAt:]) || !unhex(spanID[:], parent[spanAt:]) {
+		return sc, false
+	}
+	sc = trace.NewSpanContext(trace.SpanContextConfig{TraceID: traceID, SpanID: spanID, Remote: true})
+	return sc, sc.IsValid()
+}
+
+// unhex fills dst from as many lower-case hexadecimal digits as it takes.
+func unhex(dst []byte, digits string) bool {
+	for i := range dst {
+		high, low := digit(digits[2*i]), digit(digits[2*i+1])
+		if high > 15 || low > 15 {
+			return false
+		}
+		dst[i] = high<<4 | low
+	}
+	return true
+}
+
+// digit returns the value of a lower-case hexadecimal digit, more than 15 for anything
+// else.
+func digit(c byte) byte {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0'
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10
+	}
+	return 255
 }

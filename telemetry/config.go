@@ -3,6 +3,7 @@ package telemetry
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -35,6 +36,13 @@ type Config struct {
 	// created the event. By default that span is also its parent, so that what an event
 	// sets off is in one trace, which is sampled or not as a whole.
 	NewTraces bool
+
+	// AskSampler is for a sampler that does not follow its parent, such as always_on, or
+	// that looks at attributes. Without it, a delivery or a send in a trace that is not
+	// sampled has no span, and attributes are set after the start of a span, if it is
+	// recorded. With the SDK's default, which follows the parent, that makes no
+	// difference but to the costs, of which it is most.
+	AskSampler bool
 
 	// NoCreateSpans leaves out the span of each event of a batch: all of them then have
 	// the context of the batch's send span.
@@ -76,6 +84,13 @@ type Telemetry struct {
 	tracer  trace.Tracer
 	metrics instruments
 	fields  []string // of the propagator, as keys of a message's metadata
+	w3c     bool     // the propagator is the default one, for which there are short cuts
+
+	mu         sync.Mutex // guards what follows
+	senders    map[string]*sender
+	consumers  map[consumerID]*consumer
+	buses      map[*observed]struct{} // that have not ended
+	registered metric.Registration    // nil after Close
 }
 
 var _ bus.Instrumentation = (*Telemetry)(nil)
@@ -87,7 +102,12 @@ func New(cfg Config) (*Telemetry, error) {
 	t := &Telemetry{
 		cfg:    cfg,
 		tracer: cfg.TracerProvider.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL)),
+
+		senders:   make(map[string]*sender),
+		consumers: make(map[consumerID]*consumer),
+		buses:     make(map[*observed]struct{}),
 	}
+	_, t.w3c = cfg.Propagator.(propagation.TraceContext)
 	for _, field := range cfg.Propagator.Fields() {
 		if !attributeName(field) {
 			faults = append(faults, fmt.Errorf("Propagator has the field %q, which can't be a CloudEvents attribute: its name is not made of lower-case letters and digits only", field))
@@ -99,5 +119,23 @@ func New(cfg Config) (*Telemetry, error) {
 	if err := errors.Join(append(faults, err)...); err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
+	in := t.metrics
+	if t.registered, err = in.meter.RegisterCallback(t.collect, in.sent, in.consumed, in.inFlight, in.depth, in.poison); err != nil {
+		return nil, fmt.Errorf("telemetry: %w", err)
+	}
 	return t, nil
+}
+
+// Close ends what is measured when metrics are collected. It is for tests and programs
+// that make several; the end of a program needs none. Shut the meter provider down first,
+// so that it collects a last time.
+func (t *Telemetry) Close() error {
+	t.mu.Lock()
+	registered := t.registered
+	t.registered = nil
+	t.mu.Unlock()
+	if registered == nil {
+		return nil
+	}
+	return registered.Unregister()
 }

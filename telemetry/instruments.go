@@ -19,8 +19,8 @@ type instruments struct {
 	meter metric.Meter
 
 	operation metric.Float64Histogram
-	sent      metric.Int64Counter
-	consumed  metric.Int64Counter
+	sent      metric.Int64ObservableCounter // of tallies: it costs a tenth of a counter's Add
+	consumed  metric.Int64ObservableCounter
 	process   metric.Float64Histogram
 
 	critical     metric.Float64Histogram
@@ -52,9 +52,9 @@ func newInstruments(m metric.Meter) (in instruments, err error) {
 
 	operation, err := messagingconv.NewClientOperationDuration(m, metric.WithExplicitBucketBoundaries(operationBuckets...))
 	errs = append(errs, err)
-	sent, err := messagingconv.NewClientSentMessages(m)
+	sent, err := messagingconv.NewClientSentMessagesObservable(m)
 	errs = append(errs, err)
-	consumed, err := messagingconv.NewClientConsumedMessages(m)
+	consumed, err := messagingconv.NewClientConsumedMessagesObservable(m)
 	errs = append(errs, err)
 	process, err := messagingconv.NewProcessDuration(m, metric.WithExplicitBucketBoundaries(operationBuckets...))
 	errs = append(errs, err)

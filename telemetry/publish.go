@@ -21,7 +21,7 @@ import (
 // relay and on to its handlers. Nothing is sent yet, so it counts no sent messages. The
 // messaging.system is "outbox".
 func (t *Telemetry) Outbox() bus.PublishMiddleware {
-	w := &writer{sender{Telemetry: t, creates: newDestinations(create, "outbox")}}
+	w := &writer{sender{Telemetry: t, creates: newDestinations(create, "outbox", "")}}
 	return w.middleware
 }
 
@@ -32,9 +32,18 @@ func (t *Telemetry) Relay(to transports.Transport) bus.PublishMiddleware {
 	return t.sender(to).middleware
 }
 
+// sender returns the sender to a system: one for all buses and relays, since what it has
+// counted outlives them.
 func (t *Telemetry) sender(to transports.Transport) *sender {
 	system := t.system(to)
-	return &sender{Telemetry: t, sends: newDestinations(send, system), creates: newDestinations(create, system)}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s, ok := t.senders[system]
+	if !ok {
+		s = &sender{Telemetry: t, sends: newDestinations(send, system, ""), creates: newDestinations(create, system, "")}
+		t.senders[system] = s
+	}
+	return s
 }
 
 func (t *Telemetry) system(tr transports.Transport) string {
@@ -66,12 +75,12 @@ func (s *sender) middleware(next bus.PublishFunc) bus.PublishFunc {
 func (s *sender) one(ctx context.Context, batch []transports.Outgoing, next bus.PublishFunc) error {
 	msg, d := batch[0].Message, s.sends.of(batch[0].Topic)
 	_, sc, created := s.created(ctx, msg)
-	options := d.producer
+	kind := asProducer
 	if created {
-		options = d.client
+		kind = asClient
 	}
 	start := time.Now()
-	ctx, span := s.tracer.Start(ctx, d.span, options...)
+	ctx, span := d.start(ctx, s.Telemetry, kind)
 	defer span.End()
 	if !created {
 		s.inject(ctx, msg)
@@ -84,14 +93,11 @@ func (s *sender) one(ctx context.Context, batch []transports.Outgoing, next bus.
 	}
 
 	err := next(ctx, batch) // gives the message away
-
-	m := d.metrics
 	if err != nil {
-		m = d.result(err)
 		fail(span, err)
 	}
-	s.metrics.operation.Record(ctx, time.Since(start).Seconds(), m.record...)
-	s.metrics.sent.Add(ctx, 1, m.add...)
+	s.metrics.operation.Record(ctx, time.Since(start).Seconds(), d.took(err)...)
+	d.count(err)
 	return err
 }
 
@@ -103,12 +109,12 @@ func (s *sender) many(ctx context.Context, batch []transports.Outgoing, next bus
 	if whole {
 		d = s.sends.of(batch[0].Topic)
 	}
-	options := d.client
+	kind := asClient
 	if len(fresh) > 0 {
-		options = d.producer // its context is that of messages
+		kind = asProducer // its context is that of messages
 	}
 	start := time.Now()
-	ctx, span := s.tracer.Start(ctx, d.span, options...)
+	ctx, span := d.start(ctx, s.Telemetry, kind)
 	defer span.End()
 	for _, msg := range fresh {
 		s.inject(ctx, msg)
@@ -121,14 +127,11 @@ func (s *sender) many(ctx context.Context, batch []transports.Outgoing, next bus
 	}
 
 	err := next(ctx, batch)
-
-	m := d.metrics
 	if err != nil {
-		m = d.result(err)
 		fail(span, err)
 	}
-	s.metrics.operation.Record(ctx, time.Since(start).Seconds(), m.record...)
-	s.countSent(ctx, topics, err)
+	s.metrics.operation.Record(ctx, time.Since(start).Seconds(), d.took(err)...)
+	s.countSent(topics, err)
 	return err
 }
 
@@ -154,7 +157,7 @@ func (s *sender) create(ctx context.Context, batch []transports.Outgoing) (links
 // createSpan starts the span of a message and writes its context into it.
 func (s *sender) createSpan(ctx context.Context, out transports.Outgoing) (context.Context, trace.Span) {
 	d := s.creates.of(out.Topic)
-	ctx, span := s.tracer.Start(ctx, d.span, d.producer...)
+	ctx, span := d.start(ctx, s.Telemetry, asProducer)
 	s.inject(ctx, out.Message)
 	if span.IsRecording() {
 		span.SetAttributes(identity(out.Message)...)
@@ -174,7 +177,7 @@ func count(batch []transports.Outgoing) (topics []string, whole bool) {
 }
 
 // countSent counts the messages of a batch: those that failed with their own errors.
-func (s *sender) countSent(ctx context.Context, topics []string, err error) {
+func (s *sender) countSent(topics []string, err error) {
 	failed := make(map[int]error)
 	if partial, ok := errors.AsType[*transports.PublishError](err); ok {
 		for _, f := range partial.Failures {
@@ -186,7 +189,7 @@ func (s *sender) countSent(ctx context.Context, topics []string, err error) {
 		}
 	}
 	for i, topic := range topics {
-		s.metrics.sent.Add(ctx, 1, s.sends.of(topic).result(failed[i]).add...)
+		s.sends.of(topic).count(failed[i])
 	}
 }
 
@@ -219,7 +222,7 @@ func (w *writer) middleware(next bus.PublishFunc) bus.PublishFunc {
 				fail(span, err)
 			}
 		}
-		w.metrics.operation.Record(ctx, time.Since(start).Seconds(), d.result(err).record...)
+		w.metrics.operation.Record(ctx, time.Since(start).Seconds(), d.took(err)...)
 		return err
 	}
 }
