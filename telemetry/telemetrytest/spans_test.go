@@ -3,6 +3,8 @@ package telemetrytest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -274,6 +276,67 @@ func TestWhatIsNotSampledIsPropagatedAsSuch(t *testing.T) {
 		synctest.Wait()
 		check(t, "ends as not sampled", strings.HasSuffix(md.TraceParent, "-00"), true)
 	})
+}
+
+// asked notes which spans a sampler is asked for, and samples none.
+type asked struct{ names *[]string }
+
+func (a asked) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	*a.names = append(*a.names, p.Name+" "+fmt.Sprint(len(p.Attributes) > 0))
+	return sdktrace.SamplingResult{Decision: sdktrace.Drop, Tracestate: trace.SpanContextFromContext(p.ParentContext).TraceState()}
+}
+
+func (asked) Description() string { return "asked" }
+
+// Nobody is asked about what is not sampled, unless that is asked for. The trace goes on
+// in any case: other instrumentation in a handler begins none of its own.
+func TestWhatIsNotSampledIsNotAskedAbout(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		ask  bool
+		want []string
+	}{
+		"by default": {false, []string{"send order.placed false"}},
+		"asked":      {true, []string{"send order.placed true", "process order.placed true", "send order.paid true"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var names []string
+				provider := sdktrace.NewTracerProvider(sdktrace.WithSampler(asked{&names}))
+				r := record(t, telemetry.Config{TracerProvider: provider, AskSampler: tt.ask})
+				b := r.newBus(openMemory(t), bus.Config{})
+				var in trace.Span
+				var md events.Metadata
+				bus.Subscribe(b, "mail", func(ctx context.Context, _ placed) error {
+					in = trace.SpanFromContext(ctx)
+					md, _ = events.MetadataFrom(ctx)
+					return b.Publish(ctx, paid{})
+				})
+				var next events.Metadata
+				bus.Subscribe(b, "ship", func(ctx context.Context, _ paid) error {
+					next, _ = events.MetadataFrom(ctx)
+					return nil
+				})
+				start(t, b)
+				if err := b.Publish(t.Context(), placed{}); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				sc := in.SpanContext()
+				check(t, "the handler's trace is the event's", strings.Contains(md.TraceParent, sc.TraceID().String()), true)
+				check(t, "the next event's trace is the same", strings.Contains(next.TraceParent, sc.TraceID().String()), true)
+				check(t, "sampled", sc.IsSampled(), false)
+				check(t, "the provider is there for others", in.TracerProvider() == trace.TracerProvider(provider), true)
+				if len(names) > len(tt.want) && tt.ask {
+					names = names[:len(tt.want)] // and what becomes of order.paid
+				}
+				if !slices.Equal(names, tt.want) {
+					t.Errorf("asked for %q, want %q", names, tt.want)
+				}
+			})
+		})
+	}
 }
 
 func TestASendThatFailsSaysSo(t *testing.T) {
