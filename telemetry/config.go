@@ -110,7 +110,7 @@ func New(cfg Config) (*Telemetry, error) {
 	_, t.w3c = cfg.Propagator.(propagation.TraceContext)
 	for _, field := range cfg.Propagator.Fields() {
 		if !attributeName(field) {
-			faults = append(faults, fmt.Errorf("Propagator has the field %q, which can't be a CloudEvents attribute: its name is not made of lower-case letters and digits only", field))
+			faults = append(faults, fmt.Errorf("the Propagator has the field %q, which can't be a CloudEvents attribute: its name is not made of lower-case letters and digits only", field))
 		}
 		t.fields = append(t.fields, key(field))
 	}

@@ -159,7 +159,7 @@ func (d *destination) start(ctx context.Context, t *Telemetry, kind int) (contex
 // startLinked starts the span of a delivery that begins a trace.
 func (d *destination) startLinked(ctx context.Context, t *Telemetry, link trace.Link) (context.Context, trace.Span) {
 	options := d.kinds[asRoot].whole
-	return t.tracer.Start(ctx, d.span, append(options[:len(options):len(options)], trace.WithLinks(link))...)
+	return t.tracer.Start(ctx, d.span, append(slices.Clip(options), trace.WithLinks(link))...)
 }
 
 // count counts a message that was sent or consumed, or failed.
@@ -181,8 +181,7 @@ func (d *destination) took(err error) []metric.RecordOption {
 
 // step returns the attributes of a step in the life of a delivery.
 func (d *destination) step(err error, more ...attribute.KeyValue) metric.MeasurementOption {
-	attrs := append(d.brief[:len(d.brief):len(d.brief)], more...)
-	return metric.WithAttributes(withError(attrs, err)...)
+	return metric.WithAttributes(withError(slices.Concat(d.brief, more), err)...)
 }
 
 func recorded(attrs []attribute.KeyValue) []metric.RecordOption {
@@ -193,7 +192,7 @@ func withError(attrs []attribute.KeyValue, err error) []attribute.KeyValue {
 	if err == nil {
 		return attrs
 	}
-	return append(attrs[:len(attrs):len(attrs)], semconv.ErrorTypeKey.String(ErrorType(err)))
+	return append(slices.Clip(attrs), semconv.ErrorTypeKey.String(ErrorType(err)))
 }
 
 // failures counts by error.type.

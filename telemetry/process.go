@@ -89,7 +89,7 @@ func (c *consumer) process(h message.HandlerFunc) message.HandlerFunc {
 		d := c.topics.of(transports.Topic(msg))
 		start := time.Now()
 		p := &processing{destination: d}
-		c.start(p, base, msg)
+		c.start(base, p, msg)
 		if p.span.IsRecording() {
 			p.span.SetAttributes(identity(msg)...)
 			p.span.SetAttributes(attemptKey.Int(transports.Attempts(msg) + 1))
@@ -115,7 +115,7 @@ var errPanicked = errors.New("the handling has panicked")
 
 // start starts the span of a delivery. It has no parent but the span that created the
 // message: what there is in ctx is that of the bus's own start.
-func (c *consumer) start(p *processing, ctx context.Context, msg *message.Message) {
+func (c *consumer) start(ctx context.Context, p *processing, msg *message.Message) {
 	d := p.destination
 	if c.w3c && !c.cfg.NewTraces && !c.cfg.AskSampler {
 		if sc, ok := notSampled(msg.Metadata); ok {

@@ -203,19 +203,12 @@ func (w *writer) middleware(next bus.PublishFunc) bus.PublishFunc {
 			d = w.creates.of(batch[0].Topic)
 		}
 		start := time.Now()
-		spans := make([]trace.Span, 0, len(batch))
-		inside := ctx
-		for _, out := range batch {
-			if _, _, created := w.created(ctx, out.Message); created {
-				continue
+		inside, spans := w.begin(ctx, batch)
+		defer func() {
+			for _, span := range spans {
+				span.End()
 			}
-			of, span := w.createSpan(ctx, out)
-			defer span.End()
-			spans = append(spans, span)
-			if len(batch) == 1 {
-				inside = of
-			}
-		}
+		}()
 		err := next(inside, batch)
 		if err != nil {
 			for _, span := range spans {
@@ -225,6 +218,23 @@ func (w *writer) middleware(next bus.PublishFunc) bus.PublishFunc {
 		w.metrics.operation.Record(ctx, time.Since(start).Seconds(), d.took(err)...)
 		return err
 	}
+}
+
+// begin starts the spans of the events that have none yet. The context is that of the span
+// of a single event: those of several are beside each other.
+func (w *writer) begin(ctx context.Context, batch []transports.Outgoing) (inside context.Context, spans []trace.Span) {
+	inside = ctx
+	for _, out := range batch {
+		if _, _, created := w.created(ctx, out.Message); created {
+			continue
+		}
+		of, span := w.createSpan(ctx, out)
+		spans = append(spans, span)
+		if len(batch) == 1 {
+			return of, spans
+		}
+	}
+	return inside, spans
 }
 
 // identity are the attributes of a single message.

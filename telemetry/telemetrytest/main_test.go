@@ -132,7 +132,7 @@ func (r *recorder) only(name string, n int) []sdktrace.ReadOnlySpan {
 func attr(s sdktrace.ReadOnlySpan, key attribute.Key) string {
 	for _, kv := range s.Attributes() {
 		if kv.Key == key {
-			return kv.Value.Emit()
+			return kv.Value.String()
 		}
 	}
 	return ""
@@ -177,7 +177,7 @@ func (r *recorder) collect() map[string]metricdata.Metrics {
 func value(m metricdata.Metrics, attrs ...attribute.KeyValue) (total float64, points int) {
 	has := func(set attribute.Set) bool {
 		for _, kv := range attrs {
-			if v, ok := set.Value(kv.Key); !ok || v.Emit() != kv.Value.Emit() {
+			if v, ok := set.Value(kv.Key); !ok || v.String() != kv.Value.String() {
 				return false
 			}
 		}
