@@ -86,6 +86,9 @@ func (t *Telemetry) created(ctx context.Context, msg *message.Message) (_ contex
 
 // carries reports whether a message has a field of the propagator.
 func (t *Telemetry) carries(msg *message.Message) bool {
+	if t.w3c {
+		return msg.Metadata[traceParentKey] != ""
+	}
 	for _, field := range t.fields {
 		if _, ok := msg.Metadata[field]; ok {
 			return true
@@ -138,24 +141,22 @@ func notSampled(md message.Metadata) (sc trace.SpanContext, ok bool) {
 
 // unhex fills dst from as many lower-case hexadecimal digits as it takes.
 func unhex(dst []byte, digits string) bool {
+	var bad byte
 	for i := range dst {
-		high, low := digit(digits[2*i]), digit(digits[2*i+1])
-		if high > 15 || low > 15 {
-			return false
-		}
+		high, low := digitValue[digits[2*i]], digitValue[digits[2*i+1]]
+		bad |= high | low
 		dst[i] = high<<4 | low
 	}
-	return true
+	return bad <= 0xf
 }
 
-// digit returns the value of a lower-case hexadecimal digit, more than 15 for anything
-// else.
-func digit(c byte) byte {
-	switch {
-	case c >= '0' && c <= '9':
-		return c - '0'
-	case c >= 'a' && c <= 'f':
-		return c - 'a' + 10
+// digitValue has the value of each lower-case hexadecimal digit, and 0xff for other bytes.
+var digitValue = func() (values [256]byte) {
+	for c := range values {
+		values[c] = 0xff
 	}
-	return 255
-}
+	for v, c := range []byte("0123456789abcdef") {
+		values[c] = byte(v)
+	}
+	return values
+}()

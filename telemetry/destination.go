@@ -28,7 +28,8 @@ type destinations struct {
 	system       string
 	subscription string // "" for that of a publisher
 
-	byTopic sync.Map // string to *destination
+	last    atomic.Pointer[destination] // the one that was asked for last, which is often the next
+	byTopic sync.Map                    // string to *destination
 	n       atomic.Int32
 	mixed   *destination // of a batch of several topics
 	other   *destination
@@ -52,6 +53,7 @@ func newDestinations(op operation, system, subscription string) *destinations {
 
 // destination is an operation on a topic.
 type destination struct {
+	topic string
 	span  string               // its name
 	attrs []attribute.KeyValue // of a span
 	kinds [4]startOptions
@@ -79,7 +81,11 @@ const (
 
 // of returns the destination for a topic.
 func (d *destinations) of(topic string) *destination {
+	if last := d.last.Load(); last != nil && last.topic == topic {
+		return last
+	}
 	if found, ok := d.byTopic.Load(topic); ok {
+		d.last.Store(found.(*destination))
 		return found.(*destination)
 	}
 	if d.n.Add(1) > maxTopics {
@@ -105,7 +111,7 @@ func (d *destinations) all(fn func(*destination)) {
 // describe makes a destination. An empty topic is not mentioned, in the span's name or at
 // all.
 func (d *destinations) describe(topic, inName string) *destination {
-	out := &destination{span: string(d.operation)}
+	out := &destination{topic: inName, span: string(d.operation)}
 	if inName != "" {
 		out.span += " " + inName
 	}
