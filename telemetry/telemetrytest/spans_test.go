@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
@@ -337,6 +338,32 @@ func TestWhatIsNotSampledIsNotAskedAbout(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What a shutdown interrupts has not failed: it goes back.
+func TestAnInterruptedDeliveryHasNotFailed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := record(t, telemetry.Config{})
+		b := r.newBus(openMemory(t), bus.Config{ShutdownTimeout: time.Second})
+		bus.Subscribe(b, "mail", func(ctx context.Context, _ placed) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		start(t, b)
+		if err := b.Publish(t.Context(), placed{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		shutdown(t, b)
+		s := r.only("process order.placed", 1)[0]
+		check(t, "outcome", attr(s, "tidings.outcome"), "returned")
+		check(t, "status", s.Status().Code, codes.Unset)
+		failed, _ := value(r.collect()["messaging.client.consumed.messages"], attribute.String("error.type", "context.canceled"))
+		check(t, "failed", failed, 0.0)
+		_, points := value(r.collect()["tidings.critical_time"])
+		check(t, "points of critical time", points, 0)
+	})
 }
 
 func TestASendThatFailsSaysSo(t *testing.T) {
