@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"slices"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -60,9 +61,9 @@ func (b *Bus) instrument() {
 	for _, in := range b.cfg.Instrumentation {
 		b.probes = append(b.probes, in.Instrument(InstrumentedBus{Service: b.cfg.Service, Transport: b.transport}))
 	}
-	for i := len(b.probes) - 1; i >= 0; i-- {
-		if wrap := b.probes[i].Publish; wrap != nil {
-			b.send = wrap(b.send)
+	for _, p := range slices.Backward(b.probes) {
+		if p.Publish != nil {
+			b.send = p.Publish(b.send)
 		}
 	}
 }
