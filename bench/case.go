@@ -54,7 +54,7 @@ func (c benchCase) events(asked int) int {
 // allCases returns every case, those of one work together. broker is the URL of a
 // RabbitMQ server, for those that need one.
 func allCases(broker string) []benchCase {
-	return slices.Concat(memoryCases(), brokerCases(broker), sqlCases(), outboxCases(broker))
+	return slices.Concat(memoryCases(), telemetryCases(), brokerCases(broker), sqlCases(), outboxCases(broker))
 }
 
 // result is what was measured of a case, by round.

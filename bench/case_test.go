@@ -27,6 +27,11 @@ func TestMemoryCases(t *testing.T) {
 	testCases(t, memoryCases())
 }
 
+func TestTelemetryCases(t *testing.T) {
+	t.Parallel()
+	testCases(t, telemetryCases())
+}
+
 func TestBrokerCases(t *testing.T) {
 	t.Parallel()
 	testCases(t, brokerCases(testserver.RabbitMQ(t)))

@@ -30,7 +30,7 @@ func TestRunComparesInChildren(t *testing.T) {
 	file := filepath.Join(dir, "out.txt")
 	var table, progress bytes.Buffer
 	err := run(t.Context(), []string{
-		"-run", "publishers=1/(tidings|watermill)$", "-rounds", "2", "-events", "200",
+		"-run", "^memory/publishers=1/(tidings|watermill)$", "-rounds", "2", "-events", "200",
 		"-out", file, "-profile", filepath.Join(dir, "profiles"),
 	}, &table, &progress)
 	if err != nil {

@@ -43,11 +43,15 @@ func memoryCases() []benchCase {
 // queue, redelivery, deduplication, retry, recovery; up to 16 events handled at a
 // time; a queue of 10,000, beyond which publishers wait.
 func prepareBus(l *ledger, publishers int, opts ...bus.SubscribeOption) (rig, error) {
+	return prepareBusWith(l, publishers, bus.Config{Source: "bench"}, opts...)
+}
+
+func prepareBusWith(l *ledger, publishers int, cfg bus.Config, opts ...bus.SubscribeOption) (rig, error) {
 	transport, err := memory.New(memory.Config{})
 	if err != nil {
 		return rig{}, err
 	}
-	b, err := bus.New(transport, bus.Config{Source: "bench"})
+	b, err := bus.New(transport, cfg)
 	if err != nil {
 		return rig{}, err
 	}

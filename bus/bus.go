@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/gotidings/tidings/events"
+	"github.com/gotidings/tidings/middleware"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -18,9 +19,12 @@ type Bus struct {
 	cfg       Config
 	transport transports.Transport
 	log       *slog.Logger
+	lines     *middleware.LogLimiter // of what goes wrong with deliveries
 	host      string
 	encoder   *Encoder
 	send      PublishFunc // through the publish middleware to the transport
+	probes    []BusProbe
+	quietly   sync.Once
 
 	mu     sync.Mutex // guards what follows
 	state  state
@@ -63,6 +67,7 @@ func New(t transports.Transport, cfg Config) (*Bus, error) {
 		cfg:       cfg,
 		transport: t,
 		log:       cfg.Logger,
+		lines:     middleware.NewLogLimiter(middleware.LogLimiterConfig{Logger: cfg.Logger, Burst: cfg.LogBurst, Interval: cfg.LogInterval}),
 		host:      host,
 		encoder:   newEncoder(cfg.Source, cfg.Codecs),
 		byName:    make(map[string]*Subscription),
@@ -75,6 +80,7 @@ func New(t transports.Transport, cfg Config) (*Bus, error) {
 	for _, wrap := range slices.Backward(cfg.PublishMiddleware) {
 		b.send = wrap(b.send)
 	}
+	b.instrument()
 	return b, nil
 }
 

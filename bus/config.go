@@ -74,9 +74,19 @@ type Config struct {
 	// and must not block.
 	OnDelivery func(Delivery)
 
+	// Instrumentation watches what the bus does, for telemetry; the first one
+	// outermost.
+	Instrumentation []Instrumentation
+
 	// Logger takes what an operator should know: never payloads. nil means to
 	// discard.
 	Logger *slog.Logger
+
+	// LogBurst is how many lines of one fault of a subscription are logged in a
+	// LogInterval; the rest of them is counted, and one line says how many there were.
+	// 0 means 10 in 10 s; a negative LogBurst logs every line.
+	LogBurst    int
+	LogInterval time.Duration
 }
 
 // RetryPolicy says how often and when an event is tried again: first a few
@@ -189,6 +199,14 @@ func (c Config) validate() error {
 		if m == nil {
 			fault("Middleware[%d] is nil", i)
 		}
+	}
+	for i, in := range c.Instrumentation {
+		if in == nil {
+			fault("Instrumentation[%d] is nil", i)
+		}
+	}
+	if c.LogInterval < 0 {
+		fault("LogInterval is %v; it must not be negative", c.LogInterval)
 	}
 	if c.Concurrency < 0 {
 		fault("Concurrency is %d; it takes at least 1, or 0 for the default", c.Concurrency)

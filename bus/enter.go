@@ -63,7 +63,9 @@ func (p poisonTopic) Poison(ctx context.Context, subscription string, msg *messa
 	return p.transport.Publish("poison."+subscription, msg)
 }
 
-// trouble returns what a log line on a subscription's trouble says.
-func (s *Subscription) trouble(err error) slog.Attr {
-	return slog.GroupAttrs("", slog.String("subscription", s.fullName), slog.Any("error", err))
+// trouble logs what goes wrong around a subscription's handlers.
+func (s *Subscription) trouble(what string, err error) {
+	if s.bus.lines.Allow(slog.LevelError, s.fullName, what, err) {
+		s.bus.log.LogAttrs(context.Background(), slog.LevelError, what, slog.String("subscription", s.fullName), slog.Any("error", err)) //nolint:sloglint // few texts
+	}
 }

@@ -57,6 +57,9 @@ func (b *Bus) Start(ctx context.Context) error {
 		b.run.stopIntake()
 		b.run.hardStop(err)
 		l.abandon()
+		if errors.Is(err, ErrClosed) {
+			b.quiet()
+		}
 	}
 	return err
 }
@@ -189,6 +192,7 @@ func (b *Bus) supervise(l launch) {
 	go func() {
 		<-b.run.stopping
 		err := b.drain(settled, l.handlers)
+		b.quiet()
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.end(err)
@@ -226,6 +230,11 @@ func (b *Bus) drain(settled <-chan error, handlers []*message.Handler) error {
 // beginStop begins the shutdown, for a reason or, with nil, because it was asked
 // for. It does nothing when it has begun.
 func (b *Bus) beginStop(reason error) {
+	defer func() {
+		if b.unstarted() {
+			b.quiet()
+		}
+	}()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch b.state {
@@ -240,6 +249,13 @@ func (b *Bus) beginStop(reason error) {
 	}
 }
 
+// unstarted reports whether the bus has ended without having been started.
+func (b *Bus) unstarted() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.state == ended && b.run.hardStop == nil
+}
+
 // end ends the bus. Called with mu held.
 func (b *Bus) end(err error) {
 	b.state = ended
@@ -248,6 +264,19 @@ func (b *Bus) end(err error) {
 		b.run.hardStop(ErrShutdown)
 	}
 	close(b.run.done)
+}
+
+// quiet lets go of what watches the bus, once. It is called without mu, since others' code
+// is called here.
+func (b *Bus) quiet() {
+	b.quietly.Do(func() {
+		for _, p := range b.probes {
+			if p.Ended != nil {
+				p.Ended()
+			}
+		}
+		b.lines.Close()
+	})
 }
 
 // Shutdown ends the bus in two phases. First the intake stops, and handlers in

@@ -41,10 +41,10 @@ type Delivery struct {
 	Delay        time.Duration // of Redelivered and Deferred
 }
 
-// observe tells OnDelivery; the log is middleware.Logging's.
+// observe tells OnDelivery and the instrumentations; the log is middleware.Logging's.
 func (s *Subscription) observe(msg *message.Message, outcome Outcome, err error, delay time.Duration) {
 	b := s.bus
-	if b.cfg.OnDelivery == nil {
+	if b.cfg.OnDelivery == nil && len(s.steps) == 0 {
 		return
 	}
 	md, ok := events.MetadataFrom(msg.Context())
@@ -55,5 +55,11 @@ func (s *Subscription) observe(msg *message.Message, outcome Outcome, err error,
 	if outcome == Handled {
 		md.Attempt++
 	}
-	b.cfg.OnDelivery(Delivery{Subscription: s.name, Metadata: md, Outcome: outcome, Err: err, Delay: delay})
+	d := Delivery{Subscription: s.name, Metadata: md, Outcome: outcome, Err: err, Delay: delay}
+	for _, step := range s.steps {
+		step(msg.Context(), d)
+	}
+	if b.cfg.OnDelivery != nil {
+		b.cfg.OnDelivery(d)
+	}
 }

@@ -55,15 +55,17 @@ func (s *Subscription) stack(runCtx context.Context, stopping <-chan struct{}) [
 	if s.settings.ordered {
 		stack = append(stack, inLane(stopping)) // outermost: whatever happens, a turn ends
 	}
-	stack = append(stack, s.lastResort(stopping), enter(runCtx), s.gate.Middleware(stopping),
-		middleware.Logging(middleware.LoggingConfig{Subscription: s.fullName, Logger: b.log}), middleware.Correlation(s.fullName),
+	stack = append(stack, s.lastResort(stopping), enter(runCtx), s.gate.Middleware(stopping))
+	stack = append(stack, s.attach()...)
+	stack = append(stack,
+		middleware.Logging(middleware.LoggingConfig{Subscription: s.fullName, Logger: b.log, Limiter: b.lines}), middleware.Correlation(s.fullName),
 		s.poison(stopping), refuseMalformed, s.redelivery(stopping))
 	if b.cfg.Dedup != nil && !s.settings.noDedup {
 		stack = append(stack, middleware.Dedup(middleware.DedupConfig{
 			Subscription: s.fullName,
 			Store:        b.cfg.Dedup,
 			OnDuplicate:  func(msg *message.Message) { s.observe(msg, Deduplicated, nil, 0) },
-			OnStoreError: func(err error) { s.bus.log.Error("deduplication store failed", s.trouble(err)) },
+			OnStoreError: func(err error) { s.trouble("deduplication store failed", err) },
 		}))
 	}
 	stack = append(stack, s.noteHandled)
@@ -147,7 +149,7 @@ func (s *Subscription) lastResort(stopping <-chan struct{}) message.HandlerMiddl
 				if err == nil || errors.Is(err, middleware.ErrInterrupted) {
 					return out, err
 				}
-				s.bus.log.Error("the event could not be dealt with and goes back", s.trouble(err))
+				s.trouble("the event could not be dealt with and goes back", err)
 				timer := time.NewTimer(lastResortDelay)
 				select {
 				case <-timer.C:
@@ -183,7 +185,7 @@ func (s *Subscription) poison(stopping <-chan struct{}) message.HandlerMiddlewar
 		OnPoison:     func(msg *message.Message, err error) { s.observe(msg, Poisoned, err, 0) },
 		OnDiscard:    func(msg *message.Message, err error) { s.observe(msg, Discarded, err, 0) },
 		OnWriteError: func(err error) {
-			s.bus.log.Error("poison queue can't be written; the subscription is paused until it can", s.trouble(err))
+			s.trouble("poison queue can't be written; the subscription is paused until it can", err)
 		},
 	})
 }
@@ -200,7 +202,7 @@ func (s *Subscription) redelivery(stopping <-chan struct{}) message.HandlerMiddl
 			}
 			s.observe(msg, outcome, err, delay)
 		},
-		OnWriteError: func(err error) { s.bus.log.Error("event can't be requeued; it waits until it can", s.trouble(err)) },
+		OnWriteError: func(err error) { s.trouble("event can't be requeued; it waits until it can", err) },
 	}
 	requeuer, ok := s.bus.transport.(transports.Requeuer)
 	if ok && !s.settings.ordered {
@@ -226,7 +228,7 @@ func (s *Subscription) pauseInstead(stopping <-chan struct{}) message.HandlerMid
 					s.observe(msg, Discarded, err, 0)
 					return nil, nil
 				}
-				s.bus.log.Error("the subscription is paused: an event can't be handled", s.trouble(err))
+				s.trouble("the subscription is paused: an event can't be handled", err)
 				s.pause("event " + msg.UUID + " can't be handled: " + err.Error())
 				err = s.gate.Wait(msg.Context(), stopping)
 				transports.StripHeaders(msg.Metadata) // it starts afresh, also when it goes back before

@@ -21,6 +21,8 @@ type Subscription struct {
 	routes   map[string]route // by event type
 	raw      func(context.Context, Raw) error
 
+	steps []func(context.Context, Delivery) // of the instrumentations; set by Start
+
 	gate    middleware.Gate
 	release func() // ends the pause that Resume ends; nil without one; guarded by Bus.mu
 }

@@ -6,7 +6,7 @@
 //	Recover               last resort: a panic in the middleware itself
 //	HoldLimit             what is held for too long goes back
 //	Gate                  pause and resume; an open circuit
-//	Logging               a line for each delivery that fails
+//	Logging               a line for each delivery that fails; LogLimiter bounds them
 //	Correlation           the event's metadata into the context
 //	Poison                what failed for good is kept, with its reason
 //	Redelivery            what failed for now comes back later

@@ -327,7 +327,7 @@ func ExampleLogging() {
 			Subscription: orders, Queue: transport,
 			OnPoison: func(*message.Message, error) { close(done) },
 		}))
-	// Output: level=ERROR msg=delivery outcome=poisoned subscription=shop.orders event_type=order.created event_id=order-1 attempt=1 error="unknown product"
+	// Output: level=ERROR msg=delivery outcome=poisoned subscription=shop.orders event_type=order.created event_id=order-1 correlation_id=cart-7 attempt=1 error="unknown product"
 }
 
 // While the warehouse is down, its subscription is paused.

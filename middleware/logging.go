@@ -19,12 +19,17 @@ type LoggingConfig struct {
 
 	// Logger takes the lines. nil means to discard.
 	Logger *slog.Logger
+
+	// Limiter bounds the lines of one fault, those of the debug level excepted. It can
+	// be shared by subscriptions. nil means to write them all.
+	Limiter *LogLimiter
 }
 
 // Logging writes a line for each delivery that fails, with what becomes of it: the
 // middleware further in tells it. Its fields are outcome, subscription, event_type,
-// event_id, attempt, duration (since the message came here), error, and delay for what
-// comes back later. Payloads are never logged.
+// event_id, correlation_id, attempt, duration (since the message came here), error, and
+// delay for what comes back later. Payloads are never logged. In a storm of failures a
+// [LogLimiter] bounds the lines.
 //
 //	outcome       level
 //	handled       debug
@@ -99,6 +104,9 @@ func (l *deliveryLog) write(msg *message.Message, level slog.Level, outcome stri
 	if !l.cfg.Logger.Enabled(l, level) {
 		return
 	}
+	if level > slog.LevelDebug && !l.cfg.Limiter.Allow(level, l.cfg.Subscription, outcome, err) {
+		return
+	}
 	md := events.DecodeMetadata(msg.UUID, msg.Metadata)
 	if md.Type == "" {
 		md.Type = transports.Topic(msg)
@@ -112,9 +120,11 @@ func (l *deliveryLog) write(msg *message.Message, level slog.Level, outcome stri
 		slog.String("subscription", l.cfg.Subscription),
 		slog.String("event_type", md.Type),
 		slog.String("event_id", md.ID),
-		slog.Int("attempt", attempt),
-		slog.Duration("duration", time.Since(l.start)),
 	}
+	if md.CorrelationID != "" {
+		attrs = append(attrs, slog.String("correlation_id", md.CorrelationID))
+	}
+	attrs = append(attrs, slog.Int("attempt", attempt), slog.Duration("duration", time.Since(l.start)))
 	if err != nil {
 		attrs = append(attrs, slog.Any("error", err))
 	}

@@ -252,19 +252,15 @@ const pingTimeout = 5 * time.Second
 func (l *lane) publish(ctx context.Context, batch []*message.Message) error {
 	out := make([]transports.Outgoing, len(batch))
 	for i, msg := range batch {
-		out[i] = transports.Outgoing{Topic: transports.Topic(msg), Message: outgoingCopy(ctx, msg)}
+		out[i] = transports.Outgoing{Topic: transports.Topic(msg), Message: outgoingCopy(msg)}
 	}
-	if publisher, ok := l.relay.cfg.To.(transports.BatchPublisher); ok {
-		return publisher.PublishBatch(ctx, out)
-	}
-	return publishRuns(l.relay.cfg.To, out)
+	return l.relay.send(ctx, out)
 }
 
 // outgoingCopy is a message as it was published, without what the log has added.
-func outgoingCopy(ctx context.Context, msg *message.Message) *message.Message {
+func outgoingCopy(msg *message.Message) *message.Message {
 	out := &message.Message{UUID: msg.UUID, Metadata: maps.Clone(msg.Metadata), Payload: msg.Payload}
 	delete(out.Metadata, transports.HeaderTopic)
-	out.SetContext(ctx)
 	return out
 }
 

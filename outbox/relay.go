@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/gotidings/tidings/bus"
 	"github.com/gotidings/tidings/transports"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
@@ -25,6 +27,8 @@ type Relay struct {
 	cfg RelayConfig
 	log *slog.Logger
 
+	send bus.PublishFunc // through the middleware to the destination
+
 	running atomic.Bool
 	sent    atomic.Int64 // events that were confirmed, by which a lane sees that the destination is alive
 }
@@ -37,7 +41,23 @@ func NewRelay(ob *Outbox, cfg RelayConfig) (*Relay, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("outbox: relay: %w", err)
 	}
-	return &Relay{ob: ob, cfg: cfg.withDefaults(), log: ob.cfg.Logger.With("relay", cfg.Name)}, nil
+	r := &Relay{ob: ob, cfg: cfg.withDefaults(), log: ob.cfg.Logger.With("relay", cfg.Name)}
+	r.send = r.toDestination
+	for _, wrap := range slices.Backward(cfg.PublishMiddleware) {
+		r.send = wrap(r.send)
+	}
+	return r, nil
+}
+
+// toDestination is the innermost PublishFunc.
+func (r *Relay) toDestination(ctx context.Context, batch []transports.Outgoing) error {
+	if publisher, ok := r.cfg.To.(transports.BatchPublisher); ok {
+		return publisher.PublishBatch(ctx, batch)
+	}
+	for _, out := range batch {
+		out.Message.SetContext(ctx)
+	}
+	return publishRuns(r.cfg.To, batch)
 }
 
 // Subscription is the name of the relay's subscription on the log, under which its events

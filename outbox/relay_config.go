@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gotidings/tidings/bus"
 	"github.com/gotidings/tidings/transports"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
@@ -45,6 +46,11 @@ type RelayConfig struct {
 	// Lease is how long after its death a relay is followed by one that stands by. 0 means
 	// 5 s; at least 1 s.
 	Lease time.Duration
+
+	// PublishMiddleware wraps the sending of each batch, as [bus.Config.PublishMiddleware]
+	// wraps that of the bus: the first one outermost. It sees the events of a batch again
+	// when they are sent again.
+	PublishMiddleware []bus.PublishMiddleware
 
 	// SettleTimeout is how long a relay that is to stop waits for confirms. 0 means 10 s.
 	SettleTimeout time.Duration
@@ -113,6 +119,11 @@ func (c RelayConfig) validate() error {
 	}{{"Batch", c.Batch}, {"Lanes", c.Lanes}, {"Attempts", c.Attempts}} {
 		if n.value < 0 {
 			fault("%s is %d; it takes at least 1, or 0 for the default", n.name, n.value)
+		}
+	}
+	for i, m := range c.PublishMiddleware {
+		if m == nil {
+			fault("PublishMiddleware[%d] is nil", i)
 		}
 	}
 	if c.MinDelay < 0 || c.MaxDelay < 0 || c.MaxDelay != 0 && c.MaxDelay < c.MinDelay {

@@ -101,6 +101,10 @@ type DepthReporter interface {
 	Depth(ctx context.Context, subscription string) (Depth, error)
 }
 
+// SystemNamer is a transport that names its messaging system as OpenTelemetry's semantic
+// conventions do, for telemetry: "rabbitmq".
+type SystemNamer interface{ MessagingSystem() string }
+
 // Volatile is a transport whose messages do not outlive the process. Components
 // that forget at a restart, such as a deduplication store in memory, lose
 // nothing there.

@@ -128,6 +128,25 @@ var importRules = []importRule{
 		why: "it takes the user's *sql.DB; programs choose drivers",
 	},
 	{
+		in: []string{"./telemetry"},
+		only: []string{
+			"github.com/ThreeDotsLabs/watermill/message", "./bus", "./events", "./middleware", "./transports",
+			"go.opentelemetry.io/otel/...", "go.opentelemetry.io/otel",
+		},
+		why: "it uses OpenTelemetry's API; programs choose the SDK and exporters",
+	},
+	{
+		in:   []string{"./telemetry/outboxmetrics"},
+		only: []string{"./outbox", "go.opentelemetry.io/otel/...", "go.opentelemetry.io/otel"},
+		why:  "it asks an outbox, so that package telemetry links no SQL code",
+	},
+	{
+		in:     []string{"./..."},
+		except: []string{"./telemetry/...", "./bench/...", "./examples/...", "./cmd/..."},
+		never:  []string{"go.opentelemetry.io/..."},
+		why:    "only package telemetry, which few link, knows OpenTelemetry",
+	},
+	{
 		in:    []string{"./bus"}, // not bus/bustest, which runs on the memory transport
 		never: []string{"./transports/*"},
 		why:   "programs choose the transport",
@@ -167,7 +186,7 @@ var importRules = []importRule{
 	},
 	{
 		in:     []string{"./..."},
-		except: []string{"./examples/...", "./bench/...", "./cmd/...", "./transports/sql/pgnotify/...", "./transports/sql/sqltest/...", "./outbox/outboxtest/..."},
+		except: []string{"./examples/...", "./bench/...", "./cmd/...", "./transports/sql/pgnotify/...", "./transports/sql/sqltest/...", "./outbox/outboxtest/...", "./telemetry/telemetrytest/..."},
 		never:  slices.Concat(sqlDrivers, otelSDK),
 		why:    "programs choose drivers and exporters",
 	},
@@ -178,6 +197,16 @@ var linkRules = []linkRule{
 		in:    []string{"./events/...", "./handlers/...", "./transports", "./transports/memory/...", "./transports/watermill", "./middleware/...", "./bus/...", "./health/..."},
 		never: slices.Concat(amqp, sqlCode, otelSDK),
 		why:   "a program that imports bus and transports/memory links no AMQP, SQL or OpenTelemetry SDK code",
+	},
+	{
+		in:    []string{"./telemetry"},
+		never: slices.Concat(amqp, sqlCode, otelSDK),
+		why:   "telemetry of a service on one transport links no other, and no SDK",
+	},
+	{
+		in:    []string{"./bus/...", "./middleware/...", "./transports/...", "./outbox", "./inbox", "./health/..."},
+		never: []string{"go.opentelemetry.io/..."},
+		why:   "who does not import telemetry links nothing of OpenTelemetry",
 	},
 }
 

@@ -31,6 +31,7 @@ var (
 	_ transports.SubscriptionRemover = (*Transport)(nil)
 	_ transports.Pinger              = (*Transport)(nil)
 	_ transports.DepthReporter       = (*Transport)(nil)
+	_ transports.SystemNamer         = (*Transport)(nil)
 	_ transports.Volatile            = (*Transport)(nil)
 )
 
@@ -56,6 +57,9 @@ func (b *Broker) Connect() *Transport {
 
 // Volatile marks messages as not outliving the process.
 func (t *Transport) Volatile() {}
+
+// MessagingSystem returns "memory".
+func (t *Transport) MessagingSystem() string { return "memory" }
 
 // Publish puts messages into the queues of all subscriptions that match topic.
 // It blocks while one of them is full, until the context of the first message

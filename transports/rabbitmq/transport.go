@@ -44,6 +44,7 @@ var (
 	_ transports.SubscriptionRemover = (*Transport)(nil)
 	_ transports.Pinger              = (*Transport)(nil)
 	_ transports.DepthReporter       = (*Transport)(nil)
+	_ transports.SystemNamer         = (*Transport)(nil)
 )
 
 // Open connects to a broker and declares the exchanges. It returns every fault of cfg
@@ -209,6 +210,9 @@ func (t *Transport) Ping(ctx context.Context) error {
 		return ch.ExchangeDeclarePassive(t.cfg.Exchange, amqp.ExchangeTopic, true, false, false, false, nil)
 	})
 }
+
+// MessagingSystem returns "rabbitmq".
+func (t *Transport) MessagingSystem() string { return "rabbitmq" }
 
 func (t *Transport) isClosed() bool {
 	t.mu.Lock()

@@ -43,6 +43,7 @@ var (
 	_ transports.SubscriptionRemover = (*Transport)(nil)
 	_ transports.Pinger              = (*Transport)(nil)
 	_ transports.DepthReporter       = (*Transport)(nil)
+	_ transports.SystemNamer         = (*Transport)(nil)
 )
 
 // New makes a transport on a database. It makes or checks the tables, see
@@ -84,6 +85,15 @@ func New(ctx context.Context, db *sql.DB, cfg Config) (*Transport, error) {
 
 // Dialect returns the kind of the database.
 func (t *Transport) Dialect() Dialect { return t.store.cfg.Dialect }
+
+// MessagingSystem returns "postgresql", "mysql" or "sqlite", as the semantic conventions
+// of OpenTelemetry call them.
+func (t *Transport) MessagingSystem() string {
+	if d := t.Dialect(); d != Postgres {
+		return string(d)
+	}
+	return "postgresql"
+}
 
 // usable returns why nothing can be done: ErrClosed, or the end of ctx.
 func (t *Transport) usable(ctx context.Context) error {
