@@ -31,6 +31,7 @@ var (
 	_ transports.SubscriptionRemover = (*Transport)(nil)
 	_ transports.Pinger              = (*Transport)(nil)
 	_ transports.DepthReporter       = (*Transport)(nil)
+	_ transports.SubscriptionLister  = (*Transport)(nil)
 	_ transports.Volatile            = (*Transport)(nil)
 )
 

@@ -44,6 +44,7 @@ var (
 	_ transports.SubscriptionRemover = (*Transport)(nil)
 	_ transports.Pinger              = (*Transport)(nil)
 	_ transports.DepthReporter       = (*Transport)(nil)
+	_ transports.ArgumentDescriber   = (*Transport)(nil)
 )
 
 // Open connects to a broker and declares the exchanges. It returns every fault of cfg

@@ -43,6 +43,8 @@ var (
 	_ transports.SubscriptionRemover = (*Transport)(nil)
 	_ transports.Pinger              = (*Transport)(nil)
 	_ transports.DepthReporter       = (*Transport)(nil)
+	_ transports.SubscriptionLister  = (*Transport)(nil)
+	_ transports.PendingReporter     = (*Transport)(nil)
 )
 
 // New makes a transport on a database. It makes or checks the tables, see

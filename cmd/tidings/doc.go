@@ -1,0 +1,3 @@
+package main
+
+const rootHelp = `Operate the events of services on Tidings.`
