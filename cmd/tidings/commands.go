@@ -4,6 +4,7 @@ import "github.com/spf13/cobra"
 
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
-		a.poisonCommand(),
+		a.publishCommand(), a.tailCommand(), a.poisonCommand(), a.outboxCommand(), a.subscriptionsCommand(), a.topologyCommand(),
+		a.statsCommand(), a.healthCommand(), a.migrateCommand(),
 	}
 }

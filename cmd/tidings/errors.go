@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/gotidings/tidings/transports"
@@ -56,19 +57,34 @@ func explain(err error) error {
 	case errors.Is(err, context.Canceled):
 		return errors.New("interrupted")
 	case errors.Is(err, transports.ErrUnknownScheme):
-		return errors.New("unknown scheme in --transport; it takes amqp://, amqps://, postgres://, mysql:// or sqlite:")
+		return errors.New("unknown scheme in --transport; amqp://, amqps://, postgres://, mysql:// and sqlite: are known")
+	case strings.HasPrefix(text, "rabbitmq: management: Get "):
+		return fmt.Errorf("%w; check --management-url", err)
+	case strings.HasPrefix(text, "--management-url"):
+		return err
 	case errors.Is(err, transports.ErrInvalidURL):
 		return fmt.Errorf("%w (--transport, or TIDINGS_TRANSPORT)", err)
 	case strings.Contains(text, "run Migrate"):
 		return errors.New("the tables are missing or of an older version; run tidings migrate")
 	case strings.Contains(text, "unable to open database file"):
 		return errors.New("there is no such database file, or it can't be opened; check --transport, or make it by tidings migrate")
+	case matches(text, "username or password not allowed", "password authentication failed", "Access denied for user", "ACCESS_REFUSED - Login"):
+		return fmt.Errorf("%w; check the user and password in --transport", err)
+	case matches(text, "ACCESS_REFUSED", "access to ", "permission denied", "command denied", "readonly database", "insufficient privilege"):
+		return fmt.Errorf("%w; give the user of --transport the rights for this, or use another one", err)
+	case strings.Contains(text, "file is not a database"):
+		return fmt.Errorf("%w; check the file in --transport", err)
 	case strings.Contains(text, "topology mode"):
 		return fmt.Errorf("%w; tidings migrate declares what services need", err)
 	case errors.Is(err, transports.ErrNoSubscription):
 		return fmt.Errorf("%w; tidings subscriptions list shows what there is", err)
 	}
 	return err
+}
+
+// matches reports whether one of the phrases is in a text: drivers have no common errors.
+func matches(text string, phrases ...string) bool {
+	return slices.ContainsFunc(phrases, func(p string) bool { return strings.Contains(text, p) })
 }
 
 // loginInURL finds the user and password of a URL in a text.
@@ -91,5 +107,10 @@ func oneLine(err error, secrets ...string) string {
 			text = strings.ReplaceAll(text, url.QueryEscape(password), "***")
 		}
 	}
-	return loginInURL.ReplaceAllString(text, "://***@")
+	return loginInURL.ReplaceAllStringFunc(text, func(found string) string {
+		if found == "://user:password@" { // an example of ours
+			return found
+		}
+		return "://***@"
+	})
 }

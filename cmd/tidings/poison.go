@@ -264,7 +264,7 @@ func (e *poisonEvent) describe(a *app) {
 	for _, key := range slices.Sorted(maps.Keys(e.Metadata)) {
 		line("metadata", key+": "+e.Metadata[key])
 	}
-	for _, l := range strings.Split(e.Stack, "\n") {
+	for l := range strings.SplitSeq(e.Stack, "\n") {
 		line("stack", l)
 	}
 	line("data", string(e.Data)+e.DataText)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -161,6 +162,9 @@ func runScripts(t *testing.T, b backend, dirs ...string) {
 // world is the services that run beside a script.
 type world struct {
 	address string
+
+	tailing *exec.Cmd
+	tailed  bytes.Buffer
 
 	mu    sync.Mutex
 	stops []func() error

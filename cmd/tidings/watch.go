@@ -106,7 +106,7 @@ func (w *watch) none(reporter transports.PendingReporter) func(context.Context) 
 // empty asks a transport that can only count, see --settle. It looks through the poison
 // queue when that has another length, since looking is work for the broker.
 func (w *watch) empty() func(context.Context) (bool, *int, error) {
-	reporter, counts := w.app.depths(w.transport)
+	reporter, counts := w.transport.(transports.DepthReporter) // not the management API, which counts late
 	poisoned := -1
 	var since time.Time // of the first count of nothing
 	return func(ctx context.Context) (bool, *int, error) {

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,7 +18,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/gotidings/tidings/bus"
+	"github.com/gotidings/tidings/events"
+	"github.com/gotidings/tidings/outbox"
 	"github.com/gotidings/tidings/transports"
+	tsql "github.com/gotidings/tidings/transports/sql"
 )
 
 // patience is how long scripts wait for what must happen.
@@ -41,6 +48,38 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 			failure = args[3]
 		}
 		worldOf(ts).consume(ts, args[0], args[1], args[2], failure)
+	},
+	// tail PATTERN runs tidings tail in the background until it has shown 5 events, and
+	// returns when it has begun.
+	"tail": func(ts *testscript.TestScript, _ bool, args []string) { worldOf(ts).tail(ts, args[0]) },
+	// tailed waits for the end of tail, and has its output.
+	"tailed": func(ts *testscript.TestScript, _ bool, _ []string) {
+		w := worldOf(ts)
+		ts.Check(w.tailing.Wait())
+		_, err := ts.Stdout().Write(w.tailed.Bytes())
+		ts.Check(err)
+	},
+	// topology SERVICE FILE NAME:TOPIC... writes what bus.Topology returns.
+	"topology": func(ts *testscript.TestScript, _ bool, args []string) {
+		worldOf(ts).topology(ts, args[0], args[1], args[2:]...)
+	},
+	// relay NAME PATTERN makes the destination of an outbox known.
+	"relay": func(ts *testscript.TestScript, _ bool, args []string) {
+		log := worldOf(ts).open(ts).(*tsql.Transport)
+		ts.Check(log.DeclareSubscription(context.Background(), transports.Subscription{
+			Name: outbox.SubscriptionOf(args[0]), Topics: args[1:], Concurrency: 1,
+		}, tsql.FromBeginning))
+		ts.Check(log.Close())
+	},
+	// outbox TYPE COUNT writes events into the log.
+	"outbox": func(ts *testscript.TestScript, _ bool, args []string) {
+		n, err := strconv.Atoi(args[1])
+		ts.Check(err)
+		t := worldOf(ts).open(ts)
+		for range n {
+			ts.Check(t.Publish(args[0], message.NewMessage(events.NewID(), []byte("{}"))))
+		}
+		ts.Check(t.Close())
 	},
 }
 
@@ -114,4 +153,33 @@ func (w *world) consume(ts *testscript.TestScript, service, name, topic, failure
 		defer cancel()
 		return errors.Join(b.Shutdown(ctx), t.Close())
 	}))
+}
+
+func (w *world) topology(ts *testscript.TestScript, service, file string, subscriptions ...string) {
+	t := w.open(ts)
+	b, err := bus.New(t, bus.Config{Source: "test", Service: service})
+	ts.Check(err)
+	for _, s := range subscriptions {
+		name, topic, _ := strings.Cut(s, ":")
+		bus.SubscribeRaw(b, name, []string{topic}, func(context.Context, bus.Raw) error { return nil })
+	}
+	content, err := json.Marshal(b.Topology())
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(file), content, 0o600))
+	ts.Check(t.Close())
+}
+
+func (w *world) tail(ts *testscript.TestScript, pattern string) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	w.tailing = exec.CommandContext(ctx, "tidings", "tail", pattern, "--count", "5", "-o", "json")
+	w.tailing.Env = append(os.Environ(), "TIDINGS_TRANSPORT="+w.address)
+	w.tailing.Stdout = &w.tailed
+	stderr, err := w.tailing.StderrPipe()
+	ts.Check(err)
+	ts.Check(w.tailing.Start())
+	w.atEnd(func() error { cancel(); return nil })
+	line, err := bufio.NewReader(stderr).ReadString('\n')
+	if err != nil || !strings.HasPrefix(line, "showing") {
+		ts.Fatalf("tail has not begun: %q %v", line, err)
+	}
 }
