@@ -12,7 +12,7 @@ import (
 )
 
 func (a *app) migrateCommand() *cobra.Command {
-	var print bool
+	var statements bool
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Make the tables, or bring them up to date",
@@ -26,7 +26,7 @@ table included, and connects to nothing: for teams that run their own migrations
 		Example: `  tidings migrate --transport 'postgres://owner@db/shop?schema=events'
   tidings migrate --print --transport 'postgres://db/shop?schema=events' > events.sql`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if print {
+			if statements {
 				return a.printMigration()
 			}
 			return a.with(cmd.Context(), migrate, func(t transports.Transport) error {
@@ -39,7 +39,7 @@ table included, and connects to nothing: for teams that run their own migrations
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&print, "print", false, "print the SQL statements, and run none")
+	cmd.Flags().BoolVar(&statements, "print", false, "print the SQL statements, and run none")
 	return cmd
 }
 

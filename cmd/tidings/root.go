@@ -49,6 +49,7 @@ func (a *app) root() *cobra.Command {
 		Use:           "tidings",
 		Short:         "Operate the events of services on Tidings",
 		Long:          rootHelp,
+		Example:       rootExample,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs, // an unknown command is reported by RunE, as the usage error that it is

@@ -44,6 +44,7 @@ func rabbitmqBackend(t *testing.T) backend {
 	return backend{
 		name: "rabbitmq",
 		transport: func(t *testing.T, _ string) string {
+			t.Helper()
 			vhost := fmt.Sprintf("test%d", vhosts.Add(1))
 			manage(t, b.ManagementURL(), "/api/vhosts/"+vhost, "{}")
 			manage(t, b.ManagementURL(), "/api/permissions/"+vhost+"/guest", `{"configure":".*","write":".*","read":".*"}`)
@@ -93,17 +94,17 @@ func call(t *testing.T, method, base, path, body string) int {
 	return res.StatusCode
 }
 
-func TestScriptsSQLite(t *testing.T) {
+func TestScriptsSQLite(t *testing.T) { //nolint:tparallel // testscript makes parallel subtests
 	t.Parallel()
 	runScripts(t, sqliteBackend, "testdata/both", "testdata/sqlite")
 }
 
-func TestScriptsRabbitMQ(t *testing.T) {
+func TestScriptsRabbitMQ(t *testing.T) { //nolint:tparallel // testscript makes parallel subtests
 	t.Parallel()
 	runScripts(t, rabbitmqBackend(t), "testdata/both", "testdata/rabbitmq")
 }
 
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { //nolint:tparallel // testscript makes parallel subtests
 	t.Parallel()
 	runScripts(t, backend{name: "none"}, "testdata/any")
 }
@@ -123,7 +124,8 @@ func runScripts(t *testing.T, b backend, dirs ...string) {
 	if len(files) == 0 {
 		t.Fatalf("no scripts in %s", dirs)
 	}
-	t.Run("scripts", func(t *testing.T) { //nolint:paralleltest // returns when its parallel subtests have ended, while the broker lives
+	// The group returns when its parallel subtests have ended, while the broker lives.
+	t.Run("scripts", func(t *testing.T) {
 		testscript.Run(t, testscript.Params{
 			Files:               files,
 			RequireExplicitExec: true,

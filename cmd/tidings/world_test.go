@@ -120,17 +120,26 @@ func (w *world) subscribe(ts *testscript.TestScript, service, name string, topic
 
 func (w *world) poison(ts *testscript.TestScript, subscription string, n int, reason string) {
 	t := w.open(ts)
+	ts.Check(poisonEvents(t, subscription, n, reason))
+	ts.Check(t.Close())
+}
+
+// poisonEvents puts events with the ids <reason>-1 and so on into a poison queue.
+func poisonEvents(t transports.Transport, subscription string, n int, reason string) error {
 	for i := range n {
 		id := fmt.Sprintf("%s-%d", reason, i+1)
 		msg := message.NewMessage(id, fmt.Appendf(nil, `{"orderId":%d}`, i+1))
 		msg.Metadata["ce_source"], msg.Metadata["ce_type"] = "test", "order.created"
+		msg.Metadata["content-type"] = "application/json"
 		transports.WritePoisoned(transports.Poisoned{
 			Message: msg, Reason: fmt.Sprintf("order %d: %s", i+1, reason), ErrorType: "*errors.errorString", Attempts: 3,
 			FirstFailure: time.Now(), LastFailure: time.Now(), Subscription: subscription, Service: "shop", Host: "host1",
 		})
-		ts.Check(t.(transports.PoisonQueue).Poison(context.Background(), subscription, msg))
+		if err := t.(transports.PoisonQueue).Poison(context.Background(), subscription, msg); err != nil {
+			return err
+		}
 	}
-	ts.Check(t.Close())
+	return nil
 }
 
 func (w *world) consume(ts *testscript.TestScript, service, name, topic, failure string) {
