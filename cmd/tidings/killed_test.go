@@ -87,7 +87,8 @@ func (e *effects) count(t *testing.T) (rows, orders int) {
 
 func TestKilledRetrySQLite(t *testing.T) {
 	t.Parallel()
-	killRetries(t, sqliteBackend.transport(t, t.TempDir()))
+	// Without a rate all may be moved before the service, which waits for the file, sees the first.
+	killRetries(t, sqliteBackend.transport(t, t.TempDir()), "--rate", "250")
 }
 
 func TestKilledRetryRabbitMQ(t *testing.T) {
@@ -97,7 +98,7 @@ func TestKilledRetryRabbitMQ(t *testing.T) {
 
 // killRetries kills the program again and again while it moves events. In the end each of
 // them has had its effect, once.
-func killRetries(t *testing.T, address string) {
+func killRetries(t *testing.T, address string, args ...string) {
 	t.Helper()
 	tr, err := transports.Open(t.Context(), address)
 	if err != nil {
@@ -116,7 +117,7 @@ func killRetries(t *testing.T, address string) {
 	halfWay := 0
 	for _, more := range []int64{1, 1, 3, 5, 10, 15, 20, 30, 40} { // handled in this run before it is killed
 		until := e.handled.Load() + more
-		killWhen(t, address, func() bool { return e.handled.Load() >= until })
+		killWhen(t, retryCommand(t, address, append(args, "--all", "--at-once")...), func() bool { return e.handled.Load() >= until })
 		// What is in the poison queue now has not been moved, or not been taken out.
 		if left := poisonedIn(t, tr); left > 0 && left < events {
 			halfWay++
@@ -159,15 +160,14 @@ func retryCommand(t *testing.T, address string, args ...string) *exec.Cmd {
 }
 
 // killWhen runs a retry, and kills it with SIGKILL as soon as done.
-func killWhen(t *testing.T, address string, done func() bool) {
+func killWhen(t *testing.T, cmd *exec.Cmd, done func() bool) {
 	t.Helper()
-	cmd := retryCommand(t, address, "--all", "--at-once")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "enough are handled", done)
 	_ = cmd.Process.Kill() // it may have ended: then that was not half-way
-	_ = cmd.Wait() // killed
+	_ = cmd.Wait()         // killed
 }
 
 func poisonedIn(t *testing.T, tr transports.Transport) int {

@@ -138,7 +138,8 @@ func runScripts(t *testing.T, b backend, dirs ...string) {
 				env.Setenv("TIDINGS_TRANSPORT", address)
 				env.Setenv("MANAGEMENT", b.management(t))
 				if u, err := url.Parse(address); err == nil {
-					env.Setenv("HOSTPATH", u.Host+u.Path)
+					env.Setenv("HOSTPATH", strings.TrimSuffix(u.Host+u.Path+"?"+u.RawQuery, "?"))
+					env.Setenv("SCHEMA", u.Query().Get("schema"))
 				}
 				world := &world{address: address}
 				env.Values["world"] = world

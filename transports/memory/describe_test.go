@@ -1,4 +1,4 @@
-package memory_test
+package memory
 
 import (
 	"testing"
@@ -6,12 +6,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gotidings/tidings/transports"
-	"github.com/gotidings/tidings/transports/memory"
 )
 
 func TestSubscriptions(t *testing.T) {
 	t.Parallel()
-	tr, err := memory.New(memory.Config{})
+	tr, err := New(Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
