@@ -7,6 +7,10 @@
 //	err = b.Publish(ctx, events.CustomerCreated{CustomerID: 42, Email: "ada@example.com"})
 //	err = b.Shutdown(ctx)
 //
+// A handler finds the event's metadata, its id and the number of the attempt among them,
+// with [events.MetadataFrom] in its context. The guide is in the repository's folder docs:
+// https://github.com/gotidings/tidings/tree/main/docs
+//
 // # An event's way
 //
 //	Publish ─► validate, encode ─► publish middleware ─► transport

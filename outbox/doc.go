@@ -62,7 +62,4 @@
 //
 // A relay has up to 2 × Lanes × Batch events in memory. On MySQL, Publish is one statement,
 // which the driver prepares first unless its DSN has interpolateParams=true.
-//
-// Experimental on MySQL and MariaDB: its fault test, which has always passed alone, once
-// made no progress beside other tests, and the cause is not known yet.
 package outbox

@@ -20,6 +20,7 @@ import (
 func ExampleAsSubscriber() {
 	transport, err := memory.New(memory.Config{})
 	check(err)
+	// region router
 	subscriber, err := transports.AsSubscriber(transport, transports.SubscriberConfig{
 		Group: "shop", Concurrency: 10, DrainTimeout: time.Minute,
 	})
@@ -46,6 +47,7 @@ func ExampleAsSubscriber() {
 			fmt.Println(msg.UUID, "succeeds")
 			return message.Messages{newEvent("accepted-1", "order.accepted")}, nil
 		})
+	// endregion
 	done := make(chan struct{})
 	router.AddConsumerHandler("mailer", "order.accepted", subscriber, func(msg *message.Message) error {
 		fmt.Println("mail for", msg.UUID)

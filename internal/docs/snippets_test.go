@@ -19,13 +19,14 @@ var root = filepath.Join("..", "..")
 
 func TestSnippets(t *testing.T) {
 	t.Parallel()
-	if _, err := os.Stat(filepath.Join(root, "go.work")); errors.Is(err, fs.ErrNotExist) {
-		t.Skip("not in a checkout of the repository: there is no go.work")
-	}
+	inCheckout(t)
 	sources := compiledFiles(t)
 	for _, name := range markdownFiles(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if *update {
+				updateFile(t, name, sources)
+			}
 			content, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(name)))
 			if err != nil {
 				t.Fatal(err)
@@ -57,22 +58,9 @@ type block struct {
 // check compares b with its source. The sources are read by their slash-separated
 // names; those that are not compiled are not there.
 func (b block) check(sources map[string]func() (string, error)) error {
-	if b.file == "" {
-		return fmt.Errorf("%d: a Go block without a line such as <!-- file: examples/hello/main.go#publish --> above it", b.line)
-	}
-	read, ok := sources[b.file]
-	if !ok {
-		return fmt.Errorf("%d: %s is not a file of a package that is compiled", b.line, b.file)
-	}
-	want, err := read()
-	if err == nil && b.region != "" {
-		want, err = region(want, b.region)
-	}
-	if err != nil {
-		return fmt.Errorf("%d: %s: %w", b.line, b.file, err)
-	}
-	if b.code == want {
-		return nil
+	want, err := b.source(sources)
+	if err != nil || b.code == want {
+		return err
 	}
 	got, wanted := strings.Split(b.code, "\n"), strings.Split(want, "\n")
 	i := 0
@@ -80,6 +68,25 @@ func (b block) check(sources map[string]func() (string, error)) error {
 		i++
 	}
 	return fmt.Errorf("%d: differs from %s\n\there:  %q\n\tthere: %q", b.line+1+i, b.file, got[i], wanted[i])
+}
+
+// source returns what b is a copy of.
+func (b block) source(sources map[string]func() (string, error)) (string, error) {
+	if b.file == "" {
+		return "", fmt.Errorf("%d: a Go block without a line such as <!-- file: examples/hello/main.go#publish --> above it", b.line)
+	}
+	read, ok := sources[b.file]
+	if !ok {
+		return "", fmt.Errorf("%d: %s is not a file of a package that is compiled", b.line, b.file)
+	}
+	content, err := read()
+	if err == nil && b.region != "" {
+		content, err = region(content, b.region)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%d: %s: %w", b.line, b.file, err)
+	}
+	return content, nil
 }
 
 var (

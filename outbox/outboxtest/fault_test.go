@@ -25,7 +25,6 @@ import (
 var (
 	faultOrders = flag.Int("fault-orders", 20_000, "orders of the fault test on Postgres and RabbitMQ; the others have a fifth")
 	faultCount  = flag.Int("faults", 32, "faults of each fault test")
-	faultMySQL  = flag.Bool("fault-mysql", false, "run the fault test on MySQL or MariaDB too")
 	faultSeed   = flag.Uint64("fault-seed", 0, "repeat a run; 0: a new one")
 )
 
@@ -87,7 +86,8 @@ func (c *child) end(t *testing.T, signal syscall.Signal) {
 // shop is a system under test.
 type shop struct {
 	db       database
-	broker   *testserver.Broker // nil: the consumers read the database
+	server   *testserver.Database // of db; nil: it has none
+	broker   *testserver.Broker   // nil: the consumers read the database
 	children []*child
 }
 
@@ -133,9 +133,24 @@ func (s *shop) prepare(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	if s.broker != nil {
+		// A broker that is killed within about a second after it has made a queue may lose
+		// it, see the limits of package rabbitmq. One that is stopped has it on the disk.
+		s.broker.Stop()
+		s.broker.Start()
+	}
 }
 
-// disconnect ends the connections that the children have to the database, as its restart does.
+// restart kills the database server and starts it again.
+func (s *shop) restart(t *testing.T) {
+	t.Helper()
+	s.server.Kill()
+	s.server.Start()
+	s.db.SetMaxIdleConns(0) // those of the test are gone as well
+	s.db.SetMaxIdleConns(20)
+}
+
+// disconnect ends the connections that the children have to the database.
 func (s *shop) disconnect(t *testing.T) bool {
 	t.Helper()
 	switch s.db.dialect {
@@ -205,8 +220,11 @@ func (s *shop) run(t *testing.T, n, faults int) {
 			s.broker.Kill()
 			s.broker.Start()
 			done["broker"]++
-		case kind <= 1 && s.disconnect(t):
+		case kind == 1 && s.server != nil && done["database"] < 4 || i == faults/3 && s.server != nil:
+			s.restart(t)
 			done["database"]++
+		case kind <= 2 && s.disconnect(t):
+			done["connections"]++
 		default:
 			c := s.children[random.IntN(len(s.children))]
 			c.end(t, syscall.SIGKILL)
@@ -294,7 +312,9 @@ func TestFaultsPostgresRabbitMQ(t *testing.T) {
 		t.Skip("takes minutes")
 	}
 	t.Parallel()
-	s := &shop{db: withName(t, newPostgres(t)), broker: testserver.StartRabbitMQ(t)}
+	server := testserver.StartPostgres(t)
+	db := database{dialect: tsql.Postgres, driver: "pgx", dsn: server.URL()}
+	s := &shop{db: withName(t, db), server: server, broker: testserver.StartRabbitMQ(t)}
 	s.run(t, *faultOrders, *faultCount)
 }
 
@@ -307,15 +327,14 @@ func withName(t *testing.T, db database) database {
 	return db
 }
 
-// Once, beside the tests of all other packages, it made no progress for two minutes, from
-// its beginning on; alone it has always passed. Until the cause is known it runs when it is
-// asked for.
 func TestFaultsMySQLRabbitMQ(t *testing.T) {
-	if testing.Short() || !*faultMySQL {
-		t.Skip("NOT RUN: ask for it with -fault-mysql; it has stalled once, and the cause is not known yet")
+	if testing.Short() {
+		t.Skip("takes minutes")
 	}
 	t.Parallel()
-	s := &shop{db: newMySQL(t), broker: testserver.StartRabbitMQ(t)}
+	server := testserver.StartMariaDB(t)
+	dsn := "root@tcp(" + server.Addr() + ")/test"
+	s := &shop{db: database{openDB(t, "mysql", dsn), tsql.MySQL, "mysql", dsn}, server: server, broker: testserver.StartRabbitMQ(t)}
 	s.run(t, fifth(), *faultCount/2)
 }
 

@@ -13,11 +13,13 @@ import (
 
 // A bus on a Watermill Pub/Sub.
 func ExampleNew() {
+	// region new
 	pubSub := gochannel.NewGoChannel(gochannel.Config{}, nil)
 	transport, err := watermill.New(pubSub, pubSub, watermill.Config{
 		Sharing: watermill.FanOut, // each subscription of a GoChannel gets every message
 	})
 	check(err)
+	// endregion
 	b, err := bus.New(transport, bus.Config{Source: "shop"})
 	check(err)
 	handled := make(chan struct{})

@@ -1,0 +1,207 @@
+package testserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Database is a database server that belongs to one test, which may kill it.
+//
+// Its methods fail the test when they can't do what they are for. They are called one
+// at a time, from the test's goroutine.
+type Database struct {
+	tb      testing.TB
+	account account
+	dir     string
+	port    int
+	url     string
+	kill    syscall.Signal // ends it without letting it clean up
+	server  func() *exec.Cmd
+	ready   func(ctx context.Context) error
+	vm      *process // nil while it is down
+}
+
+// StartPostgres starts a PostgreSQL server with prepared transactions from the installed
+// programs, as the service's own user when the test runs as root. It is gone, with its
+// data, when the test ends.
+func StartPostgres(tb testing.TB) *Database {
+	tb.Helper()
+	const pkg = "apt-get install postgresql"
+	bin := findProgram("postgres", "/usr/lib/postgresql/*/bin")
+	if bin == "" {
+		missing(tb, "a private PostgreSQL server can't be started: it is not installed", pkg)
+	}
+	if file, err := filepath.EvalSymlinks(bin); err == nil { // the other programs are beside the file, not the link
+		bin = file
+	}
+	programs := filepath.Dir(bin)
+	d := newDatabase(tb, "postgres", pkg)
+	port := strconv.Itoa(d.port)
+	d.url = "postgres://postgres@" + d.Addr() + "/postgres?sslmode=disable"
+	d.kill = syscall.SIGQUIT // as a crash; after SIGKILL its children would go on and hold its memory
+	d.setUp(filepath.Join(programs, "initdb"), "-N", "-A", "trust", "-U", "postgres", "-D", d.data())
+	d.server = func() *exec.Cmd {
+		return d.command(context.Background(), bin, "-D", d.data(), "-p", port,
+			"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="+d.dir, "-c", "max_prepared_transactions=10")
+	}
+	d.ready = func(ctx context.Context) error {
+		out, err := d.command(ctx, filepath.Join(programs, "pg_isready"), "-h", "127.0.0.1", "-p", port).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	}
+	d.Start()
+	return d
+}
+
+// StartMariaDB starts a MariaDB server with the database test, as [StartPostgres] does.
+func StartMariaDB(tb testing.TB) *Database {
+	tb.Helper()
+	const pkg = "apt-get install mariadb-server"
+	bin, install := findProgram("mariadbd", "/usr/sbin", "/usr/libexec"), findProgram("mariadb-install-db")
+	if bin == "" || install == "" {
+		missing(tb, "a private MariaDB server can't be started: it is not installed", pkg)
+	}
+	d := newDatabase(tb, "mysql", pkg)
+	d.url = "mysql://root@" + d.Addr() + "/test"
+	d.kill = syscall.SIGKILL
+	d.setUp(install, "--no-defaults", "--auth-root-authentication-method=normal", "--datadir="+d.data(), "--tmpdir="+d.dir)
+	d.server = func() *exec.Cmd {
+		return d.command(context.Background(), bin, "--no-defaults", "--datadir="+d.data(), "--tmpdir="+d.dir, "--port="+strconv.Itoa(d.port),
+			"--bind-address=127.0.0.1", "--socket="+filepath.Join(d.dir, "socket"), "--pid-file="+filepath.Join(d.dir, "pid"))
+	}
+	d.ready = func(ctx context.Context) error { return mySQL.answersAt(ctx, d.Addr()) }
+	d.Start()
+	return d
+}
+
+// findProgram looks in PATH, and then in folders, which are patterns.
+func findProgram(name string, folders ...string) string {
+	if file, err := exec.LookPath(name); err == nil {
+		return file
+	}
+	for _, folder := range folders {
+		if found, _ := filepath.Glob(filepath.Join(folder, name)); len(found) > 0 {
+			return found[len(found)-1]
+		}
+	}
+	return ""
+}
+
+// newDatabase makes the folder for a server that runs as the user called service.
+func newDatabase(tb testing.TB, service, pkg string) *Database {
+	tb.Helper()
+	d := &Database{tb: tb, account: serviceAccount(service), port: FreePort(tb)}
+	if os.Getuid() == 0 && d.account == (account{}) {
+		missing(tb, fmt.Sprintf("a database server does not run as root, and there is no user %s", service), pkg)
+	}
+	dir, err := os.MkdirTemp("", "tidings-"+service+"-") //nolint:usetesting // only the test's own user can enter tb.TempDir
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			tb.Errorf("data of the private database server: %v", err)
+		}
+	})
+	if err := d.account.own(dir); err != nil {
+		tb.Fatal(err)
+	}
+	d.dir = dir
+	tb.Cleanup(func() {
+		if d.vm != nil {
+			d.Kill()
+		}
+	})
+	return d
+}
+
+func (d *Database) data() string { return filepath.Join(d.dir, "data") }
+
+// setUp runs the program that makes the server's data.
+func (d *Database) setUp(path string, args ...string) {
+	d.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.tb.Context()), startTimeout)
+	defer cancel()
+	if out, err := d.command(ctx, path, args...).CombinedOutput(); err != nil {
+		d.tb.Fatalf("%s: %v\n%s", filepath.Base(path), err, out)
+	}
+}
+
+func (d *Database) command(ctx context.Context, path string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Dir = d.dir
+	d.account.run(cmd)
+	return cmd
+}
+
+// Start starts a server that was killed, on the data that it had, and returns when it
+// takes connections.
+func (d *Database) Start() {
+	d.tb.Helper()
+	if d.vm != nil {
+		d.tb.Fatal("the private database server is running already")
+	}
+	cmd := d.server()
+	said := &strings.Builder{}
+	cmd.Stdout, cmd.Stderr = said, said // read when it has ended
+	vm, err := startProcess(cmd)
+	if err != nil {
+		d.tb.Fatalf("%s: %v", filepath.Base(cmd.Path), err)
+	}
+	d.vm = vm
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.tb.Context()), startTimeout)
+	defer cancel()
+	if err := d.await(ctx); err != nil {
+		vm.kill()
+		d.tb.Fatalf("the private database server has not started: %v\n%s", err, said)
+	}
+}
+
+func (d *Database) await(ctx context.Context) error {
+	const interval = 20 * time.Millisecond
+	again := time.NewTicker(interval)
+	defer again.Stop()
+	for {
+		err := d.ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-again.C:
+		case <-d.vm.ended:
+			return errors.New("it has ended")
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// Addr returns the host and port of the server. They stay the same when it is started
+// again.
+func (d *Database) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(d.port)) }
+
+// URL returns the URL of a database on the server, with its administrator as user.
+func (d *Database) URL() string { return d.url }
+
+// Kill ends the server without letting it clean up, and returns when it is gone.
+func (d *Database) Kill() {
+	d.tb.Helper()
+	if d.vm == nil {
+		d.tb.Fatal("the private database server is not running")
+	}
+	_ = d.vm.cmd.Process.Signal(d.kill) // an error: it has ended already
+	<-d.vm.ended
+	d.vm = nil
+}
