@@ -1,0 +1,5 @@
+package eventstoretest
+
+const childEnv = "EVENTSTORETEST_CHILD"
+
+func child() {}
