@@ -190,4 +190,3 @@ func newTransport(tb testing.TB, db *sql.DB, cfg tsql.Config) *tsql.Transport {
 	})
 	return tr
 }
-

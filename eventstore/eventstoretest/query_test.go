@@ -132,8 +132,8 @@ func TestTree(t *testing.T) {
 		}
 		w.publish(t,
 			event("t", "a"), caused("b", "a", "a"), caused("c", "a", "b"), caused("d", "a", "a"), caused("other", "z", "a"),
-			caused("c", "a", "b"),                             // a second copy
-			caused("lost-child", "q", "gone"),                 // its cause is not there
+			caused("c", "a", "b"),                                  // a second copy
+			caused("lost-child", "q", "gone"),                      // its cause is not there
 			caused("x", "circle", "y"), caused("y", "circle", "x"), // a circle
 			event("t", "alone"))
 		for id, want := range map[string]string{

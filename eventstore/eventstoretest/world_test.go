@@ -135,10 +135,35 @@ func (w *world) waiting(t *testing.T, name string) int {
 	return d.Ready + d.Delayed + d.InFlight + d.Poisoned
 }
 
+// wantEmpty waits until a subscription, whose deliveries are settled in the background, has
+// nothing.
+func (w *world) wantEmpty(t *testing.T, name string) {
+	t.Helper()
+	n := w.waiting(t, name)
+	for end := time.Now().Add(deadline); n > 0 && time.Now().Before(end); n = w.waiting(t, name) {
+		time.Sleep(5 * time.Millisecond) //nolint:forbidigo // there is no signal of it
+	}
+	if n != 0 {
+		t.Errorf("the subscription %s has %d messages", name, n)
+	}
+}
+
 func ids(events []eventstore.Event) []string {
 	var list []string
 	for _, e := range events {
 		list = append(list, e.Metadata.ID)
 	}
 	return list
+}
+
+// execute runs a statement behind the store's back.
+func execute(t *testing.T, w *world, query string, args ...any) {
+	t.Helper()
+	res, err := w.db.ExecContext(t.Context(), w.log.Log().Write(query), args...)
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		t.Fatalf("%s: %d rows, %v", query, n, err)
+	}
 }
