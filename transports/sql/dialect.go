@@ -58,6 +58,10 @@ type dialect interface {
 	// writeFirst lets a transaction read and then write what it has read.
 	writeFirst(ctx context.Context, s *store, tx Tx) error
 
+	// byIndex keeps the planner from sorting a table that an index has in order, for the rest
+	// of a transaction.
+	byIndex(ctx context.Context, s *store, tx Tx) error
+
 	// lockSubscription locks the row of a subscription for the rest of a transaction.
 	lockSubscription(ctx context.Context, s *store, tx Tx, id int64) (subscriptionRow, error)
 

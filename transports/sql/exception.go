@@ -55,6 +55,9 @@ func (s *store) claimExceptions(ctx context.Context, g *group, owner string, n i
 		if err := s.dialect.writeFirst(ctx, s, tx); err != nil {
 			return err
 		}
+		if err := s.dialect.byIndex(ctx, s, tx); err != nil {
+			return err
+		}
 		size := 0
 		err := s.query(ctx, tx, func(rows *sql.Rows) error {
 			var id, bytes int64
