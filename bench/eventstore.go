@@ -13,6 +13,10 @@ import (
 // storeBatch is how many events a batch has in the cases of the event store.
 const storeBatch = 100
 
+// storeFollow is more often than by default, so that index and seals take part in rounds of
+// a second or two.
+const storeFollow = 100 * time.Millisecond
+
 // eventstoreCases measure what the event store costs publishers: batches to the SQL
 // transport without it, with its index, with index and seals, which follow the log while it
 // is written, and recorded in a second log before they go to the first, as those of another
@@ -68,7 +72,7 @@ func prepareStore(ctx context.Context, l *ledger, d sqlDatabase, cfg *eventstore
 	publish := tr.PublishBatch
 	if cfg != nil {
 		c := *cfg
-		c.Log = tr
+		c.Log, c.FollowInterval = tr, storeFollow
 		if record {
 			second := d.config(name)
 			second.Prefix += "second_"

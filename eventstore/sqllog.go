@@ -16,9 +16,9 @@ import (
 // sqlLog is the log of a SQL transport, with tables beside it.
 type sqlLog struct {
 	*tsql.Log
-	cfg     Config
-	index   *tsql.Follower // nil without an index
-	sealer  *tsql.Follower // nil without seals
+	cfg    Config
+	index  *tsql.Follower // nil without an index
+	sealer *tsql.Follower // nil without seals
 }
 
 var (
@@ -169,7 +169,9 @@ func (l *sqlLog) loadReplay(ctx context.Context, id string) (replayRow, bool, er
 	return rows[0], true, nil
 }
 
-func (l *sqlLog) listReplays(ctx context.Context) ([]replayRow, error) { return l.selectReplays(ctx, "") }
+func (l *sqlLog) listReplays(ctx context.Context) ([]replayRow, error) {
+	return l.selectReplays(ctx, "")
+}
 
 func (l *sqlLog) selectReplays(ctx context.Context, where string, args ...any) ([]replayRow, error) {
 	if !l.exists(ctx, "replays") {

@@ -167,3 +167,13 @@ func execute(t *testing.T, w *world, query string, args ...any) {
 		t.Fatalf("%s: %d rows, %v", query, n, err)
 	}
 }
+
+func memoryTransport(t *testing.T) *memory.Transport {
+	t.Helper()
+	tr, err := memory.New(memory.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = tr.Close() })
+	return tr
+}
