@@ -16,6 +16,7 @@ import (
 func TestQueries(t *testing.T) {
 	t.Parallel()
 	eachWorld(t, func(t *testing.T, w *world) {
+		t.Helper()
 		w.publish(t,
 			event("order.created", "a", "subject", "order-1", "correlationid", "a"),
 			event("order.paid", "b", "subject", "order-1", "correlationid", "a", "causationid", "a"),
@@ -95,6 +96,7 @@ func TestQueries(t *testing.T) {
 func TestIndexFollowsTheLog(t *testing.T) {
 	t.Parallel()
 	eachWorld(t, func(t *testing.T, w *world) {
+		t.Helper()
 		long := strings.Repeat("long ", 1000) + "\x00\xff"
 		for round := range 3 {
 			w.publish(t, event("t", fmt.Sprint("x", round), "subject", long), event("t", fmt.Sprint("y", round), "subject", "other"))
@@ -127,6 +129,7 @@ func tree(n *eventstore.Node) string {
 func TestTree(t *testing.T) {
 	t.Parallel()
 	eachWorld(t, func(t *testing.T, w *world) {
+		t.Helper()
 		caused := func(id, correlation, cause string) transports.Outgoing {
 			return event("t", id, "correlationid", correlation, "causationid", cause)
 		}

@@ -22,6 +22,7 @@ var replayed = flag.Int("events", 2000, "events of the replay tests; 100000 is a
 func TestReplayGoesToOneSubscription(t *testing.T) {
 	t.Parallel()
 	eachWorld(t, func(t *testing.T, w *world) {
+		t.Helper()
 		others := w.subscribe(t, "others", "#")
 		w.publish(t, event("a", "1", "subject", "s"), event("b", "2"), event("a", "3", "subject", "s"))
 		if w.log != nil {
@@ -60,6 +61,7 @@ func TestReplayGoesToOneSubscription(t *testing.T) {
 func TestReplayErrors(t *testing.T) {
 	t.Parallel()
 	eachWorld(t, func(t *testing.T, w *world) {
+		t.Helper()
 		w.publish(t, event("a", "1", "subject", "s"))
 		w.subscribe(t, "model", "#")
 		now := time.Now()
@@ -120,6 +122,7 @@ func TestReplayOfWhatIsGone(t *testing.T) {
 func TestReplayResumes(t *testing.T) {
 	t.Parallel()
 	eachWorld(t, func(t *testing.T, w *world) {
+		t.Helper()
 		var batch []transports.Outgoing
 		for i := range 10 {
 			batch = append(batch, event("a", fmt.Sprint(i)))
@@ -439,7 +442,7 @@ func TestReplayOfWhatNoLongerDecodes(t *testing.T) {
 		return n
 	}
 	for end := time.Now().Add(deadline); poisoned() == 0 && time.Now().Before(end); {
-		time.Sleep(time.Millisecond) //nolint:forbidigo // there is no signal of a poisoning
+		time.Sleep(time.Millisecond)
 	}
 	if n := poisoned(); n != 1 {
 		t.Errorf("%d poisoned", n)

@@ -86,6 +86,7 @@ func TestTampering(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			sealed(t, eventstore.Config{}, func(t *testing.T, w *world) {
+				t.Helper()
 				w.publishN(t, 10)
 				if r := w.verify(t, eventstore.VerifyOptions{}); r.Damaged != 0 || r.Events != 10 || r.Seals != 4 {
 					t.Fatalf("before: %+v", r)
@@ -122,6 +123,7 @@ func TestTampering(t *testing.T) {
 func TestInsertedRow(t *testing.T) {
 	t.Parallel()
 	sealed(t, eventstore.Config{}, func(t *testing.T, w *world) {
+		t.Helper()
 		w.publishN(t, 3)
 		tx, err := w.db.BeginTx(t.Context(), nil) // leaves a hole
 		if err != nil {
@@ -165,6 +167,7 @@ func TestChainMadeAnew(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			sealed(t, eventstore.Config{SealKey: key}, func(t *testing.T, w *world) {
+				t.Helper()
 				w.publishN(t, 9)
 				head := w.verify(t, eventstore.VerifyOptions{}).Head
 				if head.Seal != 3 || len(head.Digest) != 32 {
@@ -197,6 +200,7 @@ func TestChainMadeAnew(t *testing.T) {
 func TestSealsOfManyWriters(t *testing.T) {
 	t.Parallel()
 	sealed(t, eventstore.Config{Index: true}, func(t *testing.T, w *world) {
+		t.Helper()
 		const writers, each = 6, 30
 		var writing, sealing sync.WaitGroup
 		done := make(chan struct{})
@@ -303,13 +307,14 @@ func TestRetentionIsNoFault(t *testing.T) {
 			t.Parallel()
 			keep := 400 * time.Millisecond
 			w := newWorld(t, func(tb testing.TB) (pool *sql.DB, cfg tsql.Config) {
+				tb.Helper()
 				pool, cfg = open(tb)
 				cfg.Retention = keep
 				return pool, cfg
 			}, eventstore.Config{Seal: true, Index: true, FollowInterval: -1})
 			w.publishN(t, 6)
 			head := w.verify(t, eventstore.VerifyOptions{}).Head
-			time.Sleep(keep + 100*time.Millisecond) //nolint:forbidigo // the database's clock
+			time.Sleep(keep + 100*time.Millisecond)
 			w.publishN(t, 3)
 			execute(t, w, `delete from {messages} where id <= 6`) // as the maintenance does, once a minute
 			for i := range 2 {
@@ -337,6 +342,7 @@ func TestRetentionIsNoFault(t *testing.T) {
 func TestVerifyNeedsSeals(t *testing.T) {
 	t.Parallel()
 	eachWorld(t, func(t *testing.T, w *world) {
+		t.Helper()
 		if _, err := w.store.Verify(t.Context(), eventstore.VerifyOptions{}); !errors.Is(err, eventstore.ErrNotSealed) {
 			t.Errorf("error %v; want ErrNotSealed", err)
 		}

@@ -141,7 +141,7 @@ func (w *world) wantEmpty(t *testing.T, name string) {
 	t.Helper()
 	n := w.waiting(t, name)
 	for end := time.Now().Add(deadline); n > 0 && time.Now().Before(end); n = w.waiting(t, name) {
-		time.Sleep(5 * time.Millisecond) //nolint:forbidigo // there is no signal of it
+		time.Sleep(5 * time.Millisecond)
 	}
 	if n != 0 {
 		t.Errorf("the subscription %s has %d messages", name, n)
