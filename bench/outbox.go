@@ -104,11 +104,21 @@ func (r *outboxRig) drain(ctx context.Context, l *ledger) (rig, error) {
 	}, nil
 }
 
-// idle sends one event after the other.
+// idleTime is the time between two events.
+const idleTime = 25 * time.Millisecond
+
+// idle sends single events.
 func (r *outboxRig) idle(_ context.Context, l *ledger) (rig, error) {
 	r.confirmed = make(chan time.Time, 1)
 	stop := r.start()
 	one := func(ctx context.Context, seq int) (time.Duration, error) {
+		// So that the relay has nothing to do when the event comes. It makes the rate
+		// meaningless, and the ratio of rates with it: the latency is what is measured.
+		select {
+		case <-time.After(idleTime):
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
 		if err := r.fill(ctx, []purchase{newPurchase(seq)}); err != nil {
 			return 0, err
 		}
