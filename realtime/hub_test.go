@@ -217,8 +217,8 @@ func TestPingThatIsNotAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, nil)
 		there := n.connect("ada")
-		there.CloseRead(t.Context()) // answers pings
-		n.connect("bob")             // does not read
+		there.CloseRead(t.Context())                                              // answers pings
+		n.connect("bob")                                                          // does not read
 		time.Sleep(n.hub.cfg.PingInterval + n.hub.cfg.WriteTimeout + time.Second) //nolint:forbidigo // virtual time
 		synctest.Wait()
 		if s := n.hub.Stats(); s.Clients != 1 {
