@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -30,6 +31,8 @@ func outboxCases(broker string) []benchCase {
 			prepare     func(ctx context.Context, l *ledger, d sqlDatabase, broker string) (*outboxRig, error)
 		}{
 			{reference, "", 50_000, 300, prepareOutbox},
+			{"tidings-behind-1M", "1,000,000 events have been sent before", 50_000, 300, behind},
+			{"tidings-beside-open", "an unrelated transaction has written and stays open", 50_000, 300, besideOpen},
 			{"watermill-forwarder", "watermill-sql at its defaults, forwarder, watermill-amqp with confirms", 2_000, 20, prepareForwarder},
 		} {
 			most, run := peer.drain, (*outboxRig).drain
@@ -54,6 +57,7 @@ func outboxCases(broker string) []benchCase {
 // outboxRig is one way to do it.
 type outboxRig struct {
 	db        *sql.DB
+	prefix    string         // of the library's tables
 	confirmed chan time.Time // one for each event, in idle
 	fill      func(ctx context.Context, events []purchase) error
 	relay     func(ctx context.Context) error // until ctx ends
@@ -100,11 +104,21 @@ func (r *outboxRig) drain(ctx context.Context, l *ledger) (rig, error) {
 	}, nil
 }
 
-// idle sends one event after the other.
+// idleTime is the time between two events.
+const idleTime = 25 * time.Millisecond
+
+// idle sends single events.
 func (r *outboxRig) idle(_ context.Context, l *ledger) (rig, error) {
 	r.confirmed = make(chan time.Time, 1)
 	stop := r.start()
 	one := func(ctx context.Context, seq int) (time.Duration, error) {
+		// So that the relay has nothing to do when the event comes. It makes the rate
+		// meaningless, and the ratio of rates with it: the latency is what is measured.
+		select {
+		case <-time.After(idleTime):
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
 		if err := r.fill(ctx, []purchase{newPurchase(seq)}); err != nil {
 			return 0, err
 		}
@@ -161,6 +175,7 @@ func prepareOutbox(ctx context.Context, l *ledger, d sqlDatabase, broker string)
 	}
 	r.closers = append(r.closers, lib.close)
 	cfg := d.config(name)
+	r.prefix = cfg.Prefix
 	ob, err := outbox.New(ctx, outbox.Config{DB: db, Dialect: cfg.Dialect, Schema: cfg.Schema, Prefix: cfg.Prefix, Source: "bench"})
 	if err != nil {
 		return nil, errors.Join(err, r.close())
@@ -182,6 +197,49 @@ func prepareOutbox(ctx context.Context, l *ledger, d sqlDatabase, broker string)
 			}
 			return ob.Publish(ctx, tx, all...)
 		})
+	}
+	return r, nil
+}
+
+// behind is the library with a million events in its log that have been sent.
+func behind(ctx context.Context, l *ledger, d sqlDatabase, broker string) (*outboxRig, error) {
+	r, err := prepareOutbox(ctx, l, d, broker)
+	if err != nil {
+		return nil, err
+	}
+	const n = 1_000_000
+	// As they would be, and the relay is past them: it begins where its row says.
+	for _, query := range []string{
+		`insert into {}messages (topic, event_id, source, partition_key, metadata, payload)
+			select '` + purchaseType + `', 'past-' || i, 'bench', '', '{}', convert_to(repeat('x', 200), 'utf8') from generate_series(1, ` + fmt.Sprint(n) + `) i`,
+		`update {}log set frontier = (select max(id) from {}messages)`,
+		`update {}subscriptions set position = (select frontier from {}log)`,
+		`vacuum analyze {}messages`,
+	} {
+		query = strings.ReplaceAll(query, "{}", r.prefix)
+		if _, err := r.db.ExecContext(ctx, query); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", query, err), r.close())
+		}
+	}
+	return r, nil
+}
+
+// besideOpen is the library while somebody keeps a transaction open that has written, in
+// the same database.
+func besideOpen(ctx context.Context, l *ledger, d sqlDatabase, broker string) (*outboxRig, error) {
+	r, err := prepareOutbox(ctx, l, d, broker)
+	if err != nil {
+		return nil, err
+	}
+	tx, err := r.db.BeginTx(context.WithoutCancel(ctx), nil)
+	if err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	r.closers = append(r.closers, tx.Rollback)
+	for _, query := range []string{`create temporary table unrelated (id int)`, `insert into unrelated values (1)`} {
+		if _, err := tx.ExecContext(ctx, query); err != nil {
+			return nil, errors.Join(err, r.close())
+		}
 	}
 	return r, nil
 }

@@ -161,8 +161,8 @@ func TestManyDifferentFaultsTakeBoundedMemoryAndLines(t *testing.T) {
 		var buf logBuffer
 		limiter, log := limited(&buf, 2)
 		defer limiter.Close()
-		name := func(i int) string { // letters, since digits do not count
-			return strings.Repeat("a", i/26+1) + string(rune('a'+i%26))
+		name := func(i int) string { // letters, and no hexadecimal digits, which do not count
+			return strings.Repeat("x", i/26+1) + string(rune('a'+i%26))
 		}
 		got := storm(t, &buf, limiter, log, 5000, func(i int) error { return errors.New("fault " + name(i)) })
 		if len(got) > 256+3 {

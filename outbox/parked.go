@@ -7,7 +7,12 @@ import (
 	"time"
 
 	"github.com/gotidings/tidings/transports"
+	tsql "github.com/gotidings/tidings/transports/sql"
 )
+
+// SubscriptionOf returns the name of the subscription on the log of the relay of that name,
+// see [Relay.Subscription].
+func SubscriptionOf(relay string) string { return subscriptionPrefix + relay }
 
 // Parked lists the events that the destination has refused, oldest first.
 func (r *Relay) Parked(ctx context.Context) iter.Seq2[transports.Poisoned, error] {
@@ -38,8 +43,12 @@ type Stats struct {
 // Stats counts what waits for each destination that is known, whether or not its relay
 // runs, in the order of their names. It reads the index of what waits; ask every few
 // seconds, not more often.
-func (ob *Outbox) Stats(ctx context.Context) ([]Stats, error) {
-	backlogs, err := ob.log.Backlogs(ctx, subscriptionPrefix)
+func (ob *Outbox) Stats(ctx context.Context) ([]Stats, error) { return StatsOf(ctx, ob.log) }
+
+// StatsOf is [Outbox.Stats] for a program that has no outbox of its own and looks at that
+// of a service, by its log.
+func StatsOf(ctx context.Context, log *tsql.Transport) ([]Stats, error) {
+	backlogs, err := log.Backlogs(ctx, subscriptionPrefix)
 	if err != nil {
 		return nil, err
 	}

@@ -62,7 +62,7 @@ func (r *Relay) toDestination(ctx context.Context, batch []transports.Outgoing) 
 
 // Subscription is the name of the relay's subscription on the log, under which its events
 // wait and are parked.
-func (r *Relay) Subscription() string { return subscriptionPrefix + r.cfg.Name }
+func (r *Relay) Subscription() string { return SubscriptionOf(r.cfg.Name) }
 
 // Declare makes the destination known, so that the log keeps everything for it from here
 // on; Run does it as well.

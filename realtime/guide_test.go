@@ -51,6 +51,7 @@ type everybody struct{}
 func (everybody) Of(*http.Request) (realtime.Principal, error) {
 	return realtime.Principal{ID: "ada"}, nil
 }
+
 func (everybody) MayRead(_ context.Context, user, group string) bool { return group == "user_"+user }
 
 func TestGuide(t *testing.T) {

@@ -117,7 +117,7 @@ func newNode(t *testing.T, change func(*Config)) *node {
 		_ = srv.Serve(n.server)
 	}()
 	t.Cleanup(func() {
-		if err := n.hub.Close(context.Background()); err != nil { //nolint:usetesting // the test's has ended
+		if err := n.hub.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 		close(n.closed)

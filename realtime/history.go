@@ -95,7 +95,7 @@ func cost(e *entry) int { return len(e.msg.data) + entryOverhead }
 
 // drop forgets an entry, which is the oldest of its group.
 func (h *history) drop(element *list.Element) {
-	e := h.all.Remove(element).(*entry) //nolint:errcheck,forcetypeassert,revive // nothing else is in the list
+	e := h.all.Remove(element).(*entry)
 	h.bytes -= cost(e)
 	delete(h.keys, e.key)
 	t := h.tracks[e.group]
@@ -157,5 +157,5 @@ func (h *history) after(group string, seq uint64) ([]*entry, bool) {
 }
 
 func entryOf(element *list.Element) *entry {
-	return element.Value.(*entry) //nolint:errcheck,forcetypeassert,revive // nothing else is in the list
+	return element.Value.(*entry)
 }

@@ -75,9 +75,9 @@ func TestPositionOfAnotherNode(t *testing.T) {
 			return a.add(key, "g", []byte("{}"), time.Now()).id
 		}
 		both("early")
-		time.Sleep(3 * time.Second) //nolint:forbidigo // virtual time
+		time.Sleep(3 * time.Second)
 		both("near")
-		time.Sleep(time.Second) //nolint:forbidigo // virtual time
+		time.Sleep(time.Second)
 		id := both("last")
 		both("missed")
 		seq, ok := b.find(id)

@@ -124,7 +124,7 @@ func TestNodesShareTheAudience(t *testing.T) {
 		if clients[i], err = h.register(Principal{}); err != nil {
 			t.Fatal(err)
 		}
-		defer h.serving.Done()
+		t.Cleanup(h.serving.Done)
 		h.join(clients[i], []string{"document_1"}, "")
 		<-clients[i].queue // joined
 	}
@@ -201,7 +201,7 @@ func TestClientThatStopsReading(t *testing.T) {
 					}
 					return
 				}
-				time.Sleep(n.hub.cfg.WriteTimeout + 6*time.Second) //nolint:forbidigo // virtual time
+				time.Sleep(n.hub.cfg.WriteTimeout + 6*time.Second)
 				synctest.Wait()
 				if code, _ := slow.ends(); code != 0 {
 					t.Errorf("code %d, want a cut connection", code)
@@ -217,9 +217,9 @@ func TestPingThatIsNotAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, nil)
 		there := n.connect("ada")
-		there.CloseRead(t.Context())                                              // answers pings
-		n.connect("bob")                                                          // does not read
-		time.Sleep(n.hub.cfg.PingInterval + n.hub.cfg.WriteTimeout + time.Second) //nolint:forbidigo // virtual time
+		there.CloseRead(t.Context()) // answers pings
+		n.connect("bob")             // does not read
+		time.Sleep(n.hub.cfg.PingInterval + n.hub.cfg.WriteTimeout + time.Second)
 		synctest.Wait()
 		if s := n.hub.Stats(); s.Clients != 1 {
 			t.Errorf("%d clients, want the one that answers", s.Clients)

@@ -189,7 +189,7 @@ func TestMemoryPerClient(t *testing.T) { //nolint:paralleltest // its memory is 
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close() //nolint:errcheck,revive // nothing is sent; at the end of the test
+		t.Cleanup(func() { _ = conn.Close() })
 		request := "GET / HTTP/1.1\r\nHost: " + address + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n" +
 			"Sec-WebSocket-Protocol: " + subprotocol + ", " + bearerOf("ada") + "\r\n\r\n"

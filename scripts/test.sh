@@ -36,4 +36,7 @@ status=0
 echo "go test${race:+ $race} -shuffle=on -count=1${*:+ $*} work"
 go test $race -shuffle=on -count=1 "$@" work || status=$?
 [ -z "$note" ] || echo "$note"
+if [ -n "$race" ] && [ $# = 0 ]; then # what events may allocate, which the race detector changes
+	go test -count=1 -run '^TestAllocationsPerEvent$' ./bench || status=$?
+fi
 exit $status

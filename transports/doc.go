@@ -4,7 +4,8 @@
 // named subscriptions. Everything beyond that is an optional capability, a
 // small interface that a transport may implement too and that is found by a
 // type assertion: [BatchPublisher], [Requeuer], [PoisonQueue],
-// [SubscriptionRemover], [Pinger], [DepthReporter], [Volatile].
+// [SubscriptionRemover], [Pinger], [DepthReporter], [SubscriptionLister],
+// [ArgumentDescriber], [PendingReporter], [Volatile].
 //
 // [Open] opens a transport by URL. A driver registers its scheme when its
 // package is imported, as with database/sql:

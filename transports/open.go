@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/url"
 	"slices"
@@ -11,7 +12,8 @@ import (
 	"sync"
 )
 
-// Opener opens a transport by its parsed URL. ctx bounds the opening only.
+// Opener opens a transport by its parsed URL. ctx bounds the opening only, and has the
+// logger of the transport, see [OpenLogger].
 // Errors of the URL itself wrap [ErrInvalidURL]. No error may hold the URL's password.
 type Opener func(ctx context.Context, u *url.URL) (Transport, error)
 
@@ -31,13 +33,38 @@ func Register(scheme string, open Opener) {
 	openers[scheme] = open
 }
 
+// OpenOption is a setting of [Open] that no URL can hold.
+type OpenOption func(*openConfig)
+
+type openConfig struct{ logger *slog.Logger }
+
+// WithLogger has the transport tell logger of what an operator should know, such as lost
+// connections, never of payloads. Without it, or with nil, nothing is told.
+func WithLogger(logger *slog.Logger) OpenOption {
+	return func(cfg *openConfig) { cfg.logger = logger }
+}
+
+type loggerKey struct{}
+
+// OpenLogger returns, in an [Opener], the logger of [WithLogger], and never nil.
+func OpenLogger(ctx context.Context) *slog.Logger {
+	if logger, ok := ctx.Value(loggerKey{}).(*slog.Logger); ok && logger != nil {
+		return logger
+	}
+	return slog.New(slog.DiscardHandler)
+}
+
 // Open opens the transport that a URL names, such as "memory://". The scheme
 // chooses the driver, which must have been imported, or the error is
 // [ErrUnknownScheme]; the driver's documentation says what its URL may hold, and
 // the error is [ErrInvalidURL] when it holds something else.
 // ctx bounds the opening, not the transport's life. Errors never contain the
 // URL, which may hold a password.
-func Open(ctx context.Context, rawURL string) (Transport, error) {
+func Open(ctx context.Context, rawURL string, opts ...OpenOption) (Transport, error) {
+	var cfg openConfig
+	for _, opt := range opts {
+		opt(&cfg)
+	}
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		// url.Error quotes the whole URL, and some of its causes quote the part
@@ -55,7 +82,7 @@ func Open(ctx context.Context, rawURL string) (Transport, error) {
 		return nil, fmt.Errorf("open transport: %w %q; imported drivers: [%s]; import the package of the one that you need, such as _ \"github.com/gotidings/tidings/transports/memory\"",
 			ErrUnknownScheme, u.Scheme, strings.Join(known, " "))
 	}
-	t, err := open(ctx, u)
+	t, err := open(context.WithValue(ctx, loggerKey{}, cfg.logger), u)
 	if err != nil {
 		return nil, fmt.Errorf("open %s transport: %w", u.Scheme, err)
 	}

@@ -1,8 +1,10 @@
 package transports_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net/url"
 	"strings"
 	"testing"
@@ -20,6 +22,10 @@ func init() {
 		}
 		return nil, errRefused
 	})
+	transports.Register("telling", func(ctx context.Context, u *url.URL) (transports.Transport, error) {
+		transports.OpenLogger(ctx).Warn("connection is lost", "host", u.Host)
+		return nil, errRefused
+	})
 }
 
 func TestOpenChoosesTheDriverByScheme(t *testing.T) {
@@ -34,6 +40,20 @@ func TestOpenChoosesTheDriverByScheme(t *testing.T) {
 	_, err = transports.Open(t.Context(), "REFUSING://user:password@host")
 	if !errors.Is(err, errRefused) || !strings.Contains(err.Error(), "open refusing transport") {
 		t.Errorf("got %v; want what the driver says", err)
+	}
+}
+
+func TestDriverGetsTheLogger(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&out, nil))
+	for _, opts := range [][]transports.OpenOption{{transports.WithLogger(log)}, {}, {transports.WithLogger(nil)}} {
+		if _, err := transports.Open(t.Context(), "telling://host", opts...); !errors.Is(err, errRefused) {
+			t.Error(err)
+		}
+	}
+	if got := out.String(); strings.Count(got, "connection is lost") != 1 || !strings.Contains(got, "host=host") {
+		t.Errorf("logged %q, want the one line of the driver with a logger", got)
 	}
 }
 

@@ -56,7 +56,7 @@ func openService(ctx context.Context, cfg config, log *slog.Logger) (s *service,
 	}
 	s.broker = s.ob.Transport()
 	if cfg.transport != "" {
-		if s.broker, err = transports.Open(ctx, cfg.transport); err != nil {
+		if s.broker, err = transports.Open(ctx, cfg.transport, transports.WithLogger(log)); err != nil {
 			return s, err
 		}
 	}

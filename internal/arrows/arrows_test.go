@@ -77,7 +77,7 @@ var importRules = []importRule{
 	},
 	{
 		in:   []string{"./transports"},
-		only: append([]string{uuid}, watermill...),
+		only: append([]string{uuid, "./internal/fingerprint"}, watermill...),
 		why:  "the seam is in Watermill's terms and knows neither the bus nor an adapter",
 	},
 	{

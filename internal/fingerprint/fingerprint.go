@@ -1,79 +1,157 @@
-// Package fingerprint tells which errors are the same fault: the same text but for what
-// differs from event to event, such as ids, numbers, times and quoted names.
+// Package fingerprint tells which errors are the same fault: the same Go type and the same
+// text, whatever numbers, ids, times, addresses and quoted values stand in it.
 package fingerprint
 
 import (
-	"hash/fnv"
-	"strconv"
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
+	"unicode"
 )
 
-// maxText is how much of an error's text counts, in bytes: its beginning says what is
-// wrong, and a text can be megabytes long.
-const maxText = 512
+// maxText is how many bytes of an error's text are read: its beginning says what is wrong,
+// and a text can be megabytes long.
+const maxText = 8 * normalizedLength
 
-// Of returns the fingerprint of an error of a Go type with a text: 8 hexadecimal digits.
+// Of returns the fingerprint of an error of a Go type with a text: eight hexadecimal
+// digits.
 func Of(errorType, text string) string {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(errorType)) // never fails
-	_, _ = h.Write([]byte{0})
-	_, _ = h.Write([]byte(Normal(text)))
-	digits := strconv.FormatUint(uint64(h.Sum32()), 16)
-	return "00000000"[len(digits):] + digits
+	sum := sha256.Sum256([]byte(errorType + "\x00" + normalize(text)))
+	return hex.EncodeToString(sum[:4])
 }
 
-// Normal returns a text with a # in place of each word that has a digit, and a ? in place
-// of what is in double quotes. Only the first 512 bytes count.
-func Normal(text string) string {
-	text = text[:min(len(text), maxText)]
-	var out strings.Builder
-	out.Grow(len(text))
-	for i := 0; i < len(text); {
-		switch c := text[i]; {
-		case c == '"':
-			end := closing(text, i+1)
-			out.WriteString(`"?"`)
-			i = end
-		case wordByte(c):
-			end, digit := i, false
-			for end < len(text) && wordByte(text[end]) {
-				digit = digit || text[end] >= '0' && text[end] <= '9'
-				end++
-			}
-			if digit {
-				out.WriteByte('#')
-			} else {
-				out.WriteString(text[i:end])
-			}
-			i = end
-		default:
-			out.WriteByte(c)
-			i++
-		}
+// normalizedLength is how many bytes of a normalized reason count. Reasons are cut off
+// when they are long, and where that happens depends on the values in them.
+const normalizedLength = 512
+
+// normalize returns a reason with # in place of each number, id, time and address, and "…"
+// in place of each quoted value.
+func normalize(reason string) string {
+	reason = reason[:min(len(reason), maxText)]
+	n := normalizer{rest: []rune(strings.ToValidUTF8(reason, "\uFFFD"))}
+	for len(n.rest) > 0 && n.out.Len() < normalizedLength {
+		n.step()
 	}
-	return out.String()
+	s := strings.TrimRight(n.out.String(), " ")
+	return s[:min(len(s), normalizedLength)]
 }
 
-// closing returns the index behind the quote that ends what begins at i, or the end.
-func closing(text string, i int) int {
-	for i < len(text) {
-		switch text[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
-		}
-		i++
-	}
-	return len(text)
+type normalizer struct {
+	rest []rune
+	out  strings.Builder
+	last rune   // written last
+	held string // read after a #, and dropped if another # follows
 }
 
-// wordByte reports whether c belongs to a word: letters, digits, what holds ids and times
-// together, and every byte of a letter beyond ASCII.
-func wordByte(c byte) bool {
+func (n *normalizer) step() {
+	r := n.rest[0]
 	switch {
-	case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c >= 0x80:
-		return true
+	case isQuote(r) && !isWord(n.last):
+		if end := closing(n.rest); end > 0 {
+			n.rest = n.rest[end+1:]
+			n.write(`"…"`)
+			return
+		}
+		n.rest = n.rest[1:]
+		n.write(string(r))
+	case isWord(r):
+		end := 1
+		for end < len(n.rest) && (isWord(n.rest[end]) || isHyphen(n.rest[end]) && end+1 < len(n.rest) && isWord(n.rest[end+1])) {
+			end++
+		}
+		word := n.rest[:end]
+		n.rest = n.rest[end:]
+		n.word(word)
+	case unicode.IsSpace(r):
+		n.rest = n.rest[1:]
+		if n.held == "," {
+			n.held = ", "
+		} else if n.last != ' ' || n.held != "" {
+			n.write(" ")
+		}
+	case n.last == '#' && n.held == "" && strings.ContainsRune(".:,/+-", r):
+		n.held = string(r)
+		n.rest = n.rest[1:]
+	default:
+		n.rest = n.rest[1:]
+		n.write(string(r))
 	}
-	return c == '-' || c == '_' || c == '.' || c == ':'
+}
+
+// word writes a run of letters and digits, with hyphens between them. What has a digit in
+// it is a value, and so is what looks like an id in hexadecimal.
+func (n *normalizer) word(word []rune) {
+	if isUUID(word) {
+		n.value()
+		return
+	}
+	for i, part := range strings.FieldsFunc(string(word), isHyphen) {
+		if i > 0 {
+			if n.last == '#' && n.held == "" {
+				n.held = "-"
+			} else {
+				n.write("-")
+			}
+		}
+		if strings.ContainsFunc(part, unicode.IsDigit) || len(part) >= 8 && isHex(part) {
+			n.value()
+		} else {
+			n.write(part)
+		}
+	}
+}
+
+// value writes a #, unless it goes on with one: 10.0.0.1:5672 is one value, and so is a time.
+func (n *normalizer) value() {
+	if n.last == '#' {
+		n.held = ""
+		return
+	}
+	n.write("#")
+}
+
+func (n *normalizer) write(s string) {
+	s = n.held + s
+	n.held = ""
+	n.out.WriteString(s)
+	for _, r := range s {
+		n.last = r
+	}
+}
+
+func isQuote(r rune) bool  { return r == '"' || r == '\'' || r == '`' }
+func isWord(r rune) bool   { return unicode.IsLetter(r) || unicode.IsDigit(r) }
+func isHyphen(r rune) bool { return r == '-' || r == '_' }
+
+// closing returns the index of the quote that ends the one at 0, or 0. A backslash hides
+// the one after it, as %q writes it.
+func closing(s []rune) int {
+	for i := 1; i < len(s); i++ {
+		switch {
+		case s[i] == '\\' && s[0] == '"':
+			i++
+		case s[i] == s[0] && (s[0] != '\'' || i+1 == len(s) || !isWord(s[i+1])): // and no apostrophe
+			return i
+		}
+	}
+	return 0
+}
+
+// isUUID reports whether a word has the form of RFC 9562: digits are not needed, so that
+// those without one are found too.
+func isUUID(word []rune) bool {
+	parts := strings.Split(string(word), "-")
+	if len(parts) != 5 {
+		return false
+	}
+	for i, length := range []int{8, 4, 4, 4, 12} {
+		if len(parts[i]) != length || !isHex(parts[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func isHex(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.Is(unicode.ASCII_Hex_Digit, r) })
 }

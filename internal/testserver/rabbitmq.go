@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,6 +30,8 @@ type Broker struct {
 	dir      string
 	env      []string
 	port     int
+	web      int    // port of the management API, 0 without that plugin
+	plugins  string // as Erlang terms
 	node     string
 	vm       *process // nil while it is down
 }
@@ -41,15 +44,33 @@ const (
 	ctlTimeout = time.Minute
 )
 
+// managementPlugin is the plugin of RabbitMQ's HTTP API.
+const managementPlugin = "rabbitmq_management"
+
 // StartRabbitMQ starts a broker from the installed programs, as the service's own user
 // when the test runs as root. It is gone, with its data, when the test ends.
 func StartRabbitMQ(tb testing.TB) *Broker {
+	tb.Helper()
+	return startRabbitMQ(tb)
+}
+
+// StartRabbitMQWithManagement starts a broker whose HTTP API answers at
+// [Broker.ManagementURL].
+func StartRabbitMQWithManagement(tb testing.TB) *Broker {
+	tb.Helper()
+	return startRabbitMQ(tb, managementPlugin)
+}
+
+func startRabbitMQ(tb testing.TB, plugins ...string) *Broker {
 	tb.Helper()
 	programs, epmd, err := findRabbitMQPrograms()
 	if err != nil {
 		missing(tb, fmt.Sprintf("a private RabbitMQ server can't be started: %v", err), rabbitMQPackage)
 	}
-	b := &Broker{tb: tb, programs: programs, account: serviceAccount("rabbitmq"), port: FreePort(tb)}
+	b := &Broker{tb: tb, programs: programs, account: serviceAccount("rabbitmq"), port: FreePort(tb), plugins: strings.Join(plugins, ",")}
+	if slices.Contains(plugins, managementPlugin) {
+		b.web = FreePort(tb)
+	}
 	b.node = fmt.Sprintf("tidings-%d@localhost", b.port)
 	b.makeFolder()
 
@@ -109,10 +130,13 @@ func (b *Broker) makeFolder() {
 	})
 	b.dir = dir
 	config := fmt.Sprintf("listeners.tcp.1 = 127.0.0.1:%d\ndisk_free_limit.absolute = 1MB\n", b.port)
+	if b.web != 0 {
+		config += fmt.Sprintf("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = %d\n", b.web)
+	}
 	for name, content := range map[string]string{
 		"rabbitmq.conf":     config,
 		"rabbitmq-env.conf": "",
-		"enabled_plugins":   "[].\n",
+		"enabled_plugins":   "[" + b.plugins + "].\n",
 		".erlang.cookie":    "TIDINGS" + strconv.Itoa(b.port),
 	} {
 		b.write(name, content)
@@ -227,6 +251,15 @@ func (b *Broker) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.It
 
 // URL returns the broker's URL, with the user guest and the vhost "/".
 func (b *Broker) URL() string { return "amqp://guest:guest@" + b.Addr() + "/" }
+
+// ManagementURL returns the URL of the HTTP API, with the user guest. It is "" without the
+// plugin. It answers about when the broker does, and not always before.
+func (b *Broker) ManagementURL() string {
+	if b.web == 0 {
+		return ""
+	}
+	return "http://guest:guest@" + net.JoinHostPort("127.0.0.1", strconv.Itoa(b.web))
+}
 
 // Kill ends the broker with SIGKILL, so that it has no chance to write anything down,
 // and returns when it is gone.

@@ -117,7 +117,7 @@ func (s *site) startNode() {
 		return
 	}
 	realtime.On(hub, func(e progress) []string { return []string{"document_" + e.Document} })
-	if err := b.Start(context.Background()); err != nil { //nolint:usetesting // it outlives the test's context
+	if err := b.Start(context.Background()); err != nil {
 		s.t.Error(err)
 	}
 	s.node.Store(&node{hub, b})

@@ -32,6 +32,7 @@ var (
 	_ transports.Pinger              = (*Transport)(nil)
 	_ transports.DepthReporter       = (*Transport)(nil)
 	_ transports.SystemNamer         = (*Transport)(nil)
+	_ transports.SubscriptionLister  = (*Transport)(nil)
 	_ transports.Volatile            = (*Transport)(nil)
 )
 

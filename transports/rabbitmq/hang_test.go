@@ -241,12 +241,12 @@ func TestWalkSeesWhatComesMeanwhile(t *testing.T) {
 	}
 	poison(first)
 	seen := 0
-	err := b.walk(t.Context(), s.Name, func(ch *amqp.Channel, chunk []amqp.Delivery) error {
+	err := b.walk(t.Context(), s.Name, func(w *walker, chunk []amqp.Delivery) error {
 		if seen == 0 {
 			defer poison(later)
 		}
 		seen += len(chunk)
-		return ch.Ack(chunk[len(chunk)-1].DeliveryTag, true)
+		return w.ch.Ack(chunk[len(chunk)-1].DeliveryTag, true)
 	})
 	if seen != first+later || err != nil {
 		t.Errorf("seen %d, %v; want %d", seen, err, first+later)

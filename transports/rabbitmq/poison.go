@@ -21,7 +21,7 @@ func (t *Transport) Poisoned(ctx context.Context, subscription string) iter.Seq2
 	return func(yield func(transports.Poisoned, error) bool) {
 		var list []transports.Poisoned
 		seen := make(map[transports.EventKey]bool)
-		err := t.walk(ctx, subscription, func(_ *amqp.Channel, chunk []amqp.Delivery) error {
+		err := t.walk(ctx, subscription, func(_ *walker, chunk []amqp.Delivery) error {
 			for i := range chunk {
 				p := t.readPoisoned(&chunk[i], subscription)
 				key := p.Key()
@@ -123,17 +123,20 @@ func (t *Transport) take(ctx context.Context, subscription string, keys []transp
 		return 0, nil
 	}
 	taken := make(map[transports.EventKey]bool, len(keys))
-	err := t.walk(ctx, subscription, func(ch *amqp.Channel, chunk []amqp.Delivery) error {
+	err := t.walk(ctx, subscription, func(w *walker, chunk []amqp.Delivery) error {
 		var chosen []amqp.Delivery
 		for i := range chunk {
-			if wanted[transports.KeyOf(decode(&chunk[i], t.cfg.Exchange))] {
+			key := transports.KeyOf(decode(&chunk[i], t.cfg.Exchange))
+			// What has come while we were at it may be an event of ours that has failed again.
+			// To move it again, and again, would be to go round with it.
+			if wanted[key] && !(taken[key] && w.taken > w.expected) {
 				chosen = append(chosen, chunk[i])
 			}
 		}
 		var faults []error
 		for i, err := range f(chosen) {
 			if err == nil {
-				err = ch.Ack(chosen[i].DeliveryTag, false)
+				err = w.ack(chosen[i].DeliveryTag)
 			}
 			if err != nil {
 				faults = append(faults, err)
@@ -141,7 +144,7 @@ func (t *Transport) take(ctx context.Context, subscription string, keys []transp
 			}
 			taken[transports.KeyOf(decode(&chosen[i], t.cfg.Exchange))] = true
 		}
-		return errors.Join(faults...)
+		return errors.Join(append(faults, w.applied())...)
 	})
 	return len(taken), err
 }
@@ -153,7 +156,7 @@ const (
 
 // walk calls f with the messages of a poison queue, oldest first and some at a time.
 // What f does not acknowledge goes back to its place at the end.
-func (t *Transport) walk(ctx context.Context, subscription string, f func(*amqp.Channel, []amqp.Delivery) error) error {
+func (t *Transport) walk(ctx context.Context, subscription string, f func(*walker, []amqp.Delivery) error) error {
 	if t.isClosed() {
 		return closedError("rabbitmq: poison queue")
 	}
@@ -163,7 +166,7 @@ func (t *Transport) walk(ctx context.Context, subscription string, f func(*amqp.
 	return nil
 }
 
-func (t *Transport) walkLocked(ctx context.Context, subscription string, f func(*amqp.Channel, []amqp.Delivery) error) error {
+func (t *Transport) walkLocked(ctx context.Context, subscription string, f func(*walker, []amqp.Delivery) error) error {
 	if err := canExist(subscription); err != nil {
 		return err
 	}
@@ -192,10 +195,10 @@ func (t *Transport) walkLocked(ctx context.Context, subscription string, f func(
 	if err != nil {
 		return err
 	}
-	for err == nil && !w.done {
+	for err == nil && (!w.done || len(w.more) > 0) {
 		var chunk []amqp.Delivery
 		if chunk, err = w.next(ctx); len(chunk) > 0 {
-			err = errors.Join(err, f(w.ch, chunk))
+			err = errors.Join(err, f(&w, chunk))
 		}
 	}
 	// The queue does this after the acknowledgements and before it answers the last call,
@@ -218,12 +221,50 @@ type walker struct {
 	expected   int
 	taken      int
 	done       bool
+	acks       int             // since applied was called
+	more       []amqp.Delivery // that came while it was called
+}
+
+// ackWindow is how many acknowledgements are sent before the queue is waited for. A
+// channel of the broker has at most 32 commands of a quorum queue under way, keeps those
+// beyond, and drops them when it is closed (rabbit_fifo_client, SOFT_LIMIT): what was
+// acknowledged so would be in the poison queue again.
+const ackWindow = 16
+
+// ack acknowledges a message, for the queue to do so before long.
+func (w *walker) ack(tag uint64) error {
+	if err := w.ch.Ack(tag, false); err != nil {
+		return err
+	}
+	if w.acks++; w.acks < ackWindow {
+		return nil
+	}
+	return w.applied()
+}
+
+// applied returns when the queue has taken all acknowledgements: it answers basic.get
+// after them. What that gets is one message more to look at.
+func (w *walker) applied() error {
+	if w.acks == 0 {
+		return nil
+	}
+	w.acks = 0
+	d, ok, err := w.ch.Get(w.queue, false)
+	if err == nil && ok {
+		w.more = append(w.more, d)
+	}
+	return err
 }
 
 // next returns some more messages.
 func (w *walker) next(ctx context.Context) (chunk []amqp.Delivery, err error) {
 	timer := time.NewTimer(stalled)
 	defer timer.Stop()
+	if len(w.more) > 0 {
+		chunk, w.more = w.more, nil
+		w.taken += len(chunk)
+		return chunk, nil
+	}
 	for ; len(chunk) < walkChunk; w.taken++ {
 		if w.deliveries == nil {
 			d, ok, err := w.ch.Get(w.queue, false)

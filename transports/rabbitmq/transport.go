@@ -45,6 +45,7 @@ var (
 	_ transports.Pinger              = (*Transport)(nil)
 	_ transports.DepthReporter       = (*Transport)(nil)
 	_ transports.SystemNamer         = (*Transport)(nil)
+	_ transports.ArgumentDescriber   = (*Transport)(nil)
 )
 
 // Open connects to a broker and declares the exchanges. It returns every fault of cfg

@@ -29,6 +29,7 @@ func openURL(ctx context.Context, u *url.URL) (transports.Transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", transports.ErrInvalidURL, err)
 	}
+	cfg.Logger = transports.OpenLogger(ctx)
 	t, err := Open(ctx, cfg)
 	if err != nil { // without this, a nil *Transport would be a Transport that is not nil
 		return nil, err

@@ -57,7 +57,7 @@ func open(ctx context.Context, u *url.URL) (transports.Transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", transports.ErrInvalidURL, err)
 	}
-	cfg.Dialect = o.dialect
+	cfg.Dialect, cfg.Logger = o.dialect, transports.OpenLogger(ctx)
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", transports.ErrInvalidURL, err)
 	}

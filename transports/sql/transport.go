@@ -44,6 +44,8 @@ var (
 	_ transports.Pinger              = (*Transport)(nil)
 	_ transports.DepthReporter       = (*Transport)(nil)
 	_ transports.SystemNamer         = (*Transport)(nil)
+	_ transports.SubscriptionLister  = (*Transport)(nil)
+	_ transports.PendingReporter     = (*Transport)(nil)
 )
 
 // New makes a transport on a database. It makes or checks the tables, see

@@ -15,7 +15,6 @@ require (
 	filippo.io/edwards25519 v1.2.0 // indirect
 	github.com/davecgh/go-spew v1.1.1 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
-	github.com/google/go-cmp v0.7.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
@@ -42,4 +41,7 @@ replace github.com/gotidings/tidings => ../../../
 
 replace github.com/gotidings/tidings/transports/sql/pgnotify => ../pgnotify
 
-require github.com/gotidings/tidings/transports/sql/pgnotify v0.0.0
+require (
+	github.com/google/go-cmp v0.7.0
+	github.com/gotidings/tidings/transports/sql/pgnotify v0.0.0
+)

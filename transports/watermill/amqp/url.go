@@ -28,6 +28,7 @@ func open(ctx context.Context, u *url.URL) (transports.Transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", transports.ErrInvalidURL, err)
 	}
+	cfg.Logger = transports.OpenLogger(ctx)
 	return Open(ctx, cfg)
 }
 

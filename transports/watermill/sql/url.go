@@ -34,6 +34,7 @@ func openURL(ctx context.Context, u *url.URL) (transports.Transport, error) {
 	if t.cfg.DB, err = sql.Open(driver, t.dsn); err != nil {
 		return nil, errors.New("watermill-sql: the driver does not understand the URL") // its error may quote it
 	}
+	t.cfg.Logger = transports.OpenLogger(ctx)
 	ctx, cancel := context.WithTimeout(ctx, t.connectTimeout)
 	defer cancel()
 	tr, err := open(ctx, t.cfg, t.cfg.DB.Close)

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+// Exit statuses.
+const (
+	exitFault = 1
+	exitUsage = 2
+)
+
+// usageError is a fault of the command line, and no other.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return &usageError{fmt.Errorf(format, args...)}
+}
+
+// timeoutError is the cause of the end of a call's time.
+type timeoutError struct{ flag string }
+
+func (e *timeoutError) Error() string {
+	return "no answer within the time of " + e.flag + "; look whether the broker is up, or give it longer"
+}
+
+// exitCode returns the status for an error of a command.
+func exitCode(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, new(*usageError)), errors.Is(err, transports.ErrInvalidURL), errors.Is(err, transports.ErrUnknownScheme):
+		return exitUsage
+	}
+	return exitFault
+}
+
+// explain adds to an error what to do about it, where the error does not say so itself in
+// the words of a command line.
+func explain(err error) error {
+	var timeout *timeoutError
+	text := err.Error()
+	switch {
+	case errors.As(err, &timeout):
+		return timeout // and not what it has interrupted
+	case errors.Is(err, context.Canceled):
+		return errors.New("interrupted")
+	case errors.Is(err, transports.ErrUnknownScheme):
+		return errors.New("unknown scheme in --transport; amqp://, amqps://, postgres://, mysql:// and sqlite: are known")
+	case strings.HasPrefix(text, "rabbitmq: management: Get "):
+		return fmt.Errorf("%w; check --management-url", err)
+	case strings.HasPrefix(text, "--management-url"):
+		return err
+	case errors.Is(err, transports.ErrInvalidURL):
+		return fmt.Errorf("%w (--transport, or TIDINGS_TRANSPORT)", err)
+	case strings.Contains(text, "run Migrate"):
+		return errors.New("the tables are missing or of an older version; run tidings migrate")
+	case strings.Contains(text, "unable to open database file"):
+		return errors.New("there is no such database file, or it can't be opened; check --transport, or make it by tidings migrate")
+	case matches(text, "username or password not allowed", "password authentication failed", "Access denied for user", "ACCESS_REFUSED - Login"):
+		return fmt.Errorf("%w; check the user and password in --transport", err)
+	case matches(text, "ACCESS_REFUSED", "access to ", "permission denied", "command denied", "readonly database", "insufficient privilege"):
+		return fmt.Errorf("%w; give the user of --transport the rights for this, or use another one", err)
+	case strings.Contains(text, "file is not a database"):
+		return fmt.Errorf("%w; check the file in --transport", err)
+	case strings.Contains(text, "topology mode"):
+		return fmt.Errorf("%w; tidings migrate declares what services need", err)
+	case errors.Is(err, transports.ErrNoSubscription):
+		return fmt.Errorf("%w; tidings subscriptions list shows what there is", err)
+	}
+	return err
+}
+
+// matches reports whether one of the phrases is in a text: drivers have no common errors.
+func matches(text string, phrases ...string) bool {
+	return slices.ContainsFunc(phrases, func(p string) bool { return strings.Contains(text, p) })
+}
+
+// loginInURL finds the user and password of a URL in a text.
+var loginInURL = regexp.MustCompile(`://[^/@\s"']*@`)
+
+// oneLine writes an error as one line, without the secrets of the URLs that were given.
+func oneLine(err error, secrets ...string) string {
+	text := strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+	for _, raw := range secrets {
+		if raw == "" {
+			continue
+		}
+		text = strings.ReplaceAll(text, raw, "***")
+		u, err := url.Parse(raw)
+		if err != nil {
+			continue
+		}
+		if password, _ := u.User.Password(); len(password) > 2 && password != u.User.Username() {
+			text = strings.ReplaceAll(text, password, "***")
+			text = strings.ReplaceAll(text, url.QueryEscape(password), "***")
+		}
+	}
+	return loginInURL.ReplaceAllStringFunc(text, func(found string) string {
+		if found == "://user:password@" { // an example of ours
+			return found
+		}
+		return "://***@"
+	})
+}
