@@ -1,6 +1,6 @@
 #!/bin/sh
-# Provides, on Debian as root, the servers that tests look for on this machine: what is
-# missing is installed, and what is stopped is started. Elsewhere it does nothing; then
+# Provides, on Debian as root, the servers and programs that tests look for on this machine:
+# what is missing is installed, and what is stopped is started. Elsewhere it does nothing; then
 # the tests say what they lack.
 #
 # scripts/test.sh calls it under REQUIRE_SERVICES=1.
@@ -30,3 +30,13 @@ provide() {
 provide rabbitmq-server rabbitmq-server 5672 "${RABBITMQ_URL:-}"
 provide postgresql postgresql 5432 "${POSTGRES_URL:-}"
 provide mariadb-server mariadb 3306 "${MYSQL_URL:-}"
+
+# program COMMAND PACKAGE
+program() {
+	! command -v "$1" >/dev/null || return 0
+	echo "no $1: installing $2"
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends "$2" >/dev/null || :
+}
+
+program "${CHROMIUM:-chromium}" chromium
+program "${NODE:-node}" nodejs

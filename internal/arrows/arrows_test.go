@@ -143,6 +143,17 @@ var importRules = []importRule{
 		why: "it uses OpenTelemetry's API; programs choose the SDK and exporters",
 	},
 	{
+		in:   []string{"./realtime"},
+		only: []string{"github.com/coder/websocket", "./bus", "./events"},
+		why:  "it takes the service's bus and knows no transport",
+	},
+	{
+		in:     []string{"./..."},
+		except: []string{"./realtime/...", "./examples/..."},
+		never:  []string{"github.com/coder/websocket/...", "github.com/chromedp/..."},
+		why:    "only package realtime, which few link, knows WebSockets, and its tests a browser",
+	},
+	{
 		in:   []string{"./telemetry/outboxmetrics"},
 		only: []string{"./outbox", "go.opentelemetry.io/otel/...", "go.opentelemetry.io/otel"},
 		why:  "it asks an outbox, so that package telemetry links no SQL code",
@@ -204,6 +215,11 @@ var linkRules = []linkRule{
 		in:    []string{"./events/...", "./handlers/...", "./transports", "./transports/memory/...", "./transports/watermill", "./middleware/...", "./bus/...", "./health/..."},
 		never: slices.Concat(amqp, sqlCode, otelSDK),
 		why:   "a program that imports bus and transports/memory links no AMQP, SQL or OpenTelemetry SDK code",
+	},
+	{
+		in:    []string{"./realtime"},
+		never: slices.Concat(amqp, sqlCode, otelSDK),
+		why:   "who pushes events to browsers chooses the transport",
 	},
 	{
 		in:    []string{"./telemetry"},
