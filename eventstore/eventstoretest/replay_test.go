@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/gotidings/tidings/eventstore"
 	"github.com/gotidings/tidings/transports"
 	"github.com/gotidings/tidings/transports/memory"
+	tsql "github.com/gotidings/tidings/transports/sql"
 )
 
 var replayed = flag.Int("events", 2000, "events of the replay tests; 100000 is a day")
@@ -115,6 +117,48 @@ func TestReplayOfWhatIsGone(t *testing.T) {
 	}
 	if p, err := w.store.Replay(t.Context(), w.target, eventstore.Replay{Subscription: "model"}); err != nil || p.Sent != 1 {
 		t.Errorf("without a beginning: %+v, %v", p, err)
+	}
+}
+
+// The deliveries of a batch are stored if and only if the position is: here its transaction
+// fails at the commit, when all has been written.
+func TestReplayMovesOnWithItsDeliveries(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, postgres, eventstore.Config{})
+	var batch []transports.Outgoing
+	for i := range 7 {
+		batch = append(batch, event("a", fmt.Sprint(i)))
+	}
+	w.publish(t, batch...)
+	if err := w.log.DeclareSubscription(t.Context(), transports.Subscription{Name: "model", Topics: []string{"none"}, Concurrency: 1}, tsql.FromNow); err != nil {
+		t.Fatal(err)
+	}
+	write := w.log.Log().Write
+	refuse := func(eventstore.Progress) { // the second batch
+		for _, query := range []string{
+			`create or replace function refuse() returns trigger language plpgsql as $$ begin raise exception 'refused'; end $$`,
+			`create constraint trigger refuse after update on {replays} deferrable initially deferred for each row execute function refuse()`,
+		} {
+			if _, err := w.db.ExecContext(t.Context(), write(query)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	p, err := w.store.Replay(t.Context(), w.target, eventstore.Replay{ID: "r", Subscription: "model", Control: eventstore.Control{Batch: 3, OnProgress: refuse}})
+	if err == nil || !strings.Contains(err.Error(), "refused") || p.Sent != 3 {
+		t.Fatalf("progress %+v, %v", p, err)
+	}
+	if n := w.waiting(t, "model"); n != 3 {
+		t.Errorf("%d messages wait; want the 3 of the first batch", n)
+	}
+	if _, err := w.db.ExecContext(t.Context(), write(`drop trigger refuse on {replays}`)); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := w.store.Resume(t.Context(), w.target, "r", eventstore.Control{}); err != nil || p.Sent != 7 || !p.Done {
+		t.Fatalf("progress %+v, %v", p, err)
+	}
+	if n := w.waiting(t, "model"); n != 7 {
+		t.Errorf("%d messages wait; want 7", n)
 	}
 }
 
