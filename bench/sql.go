@@ -85,6 +85,9 @@ func sqlCases() []benchCase {
 		for _, c := range sqlPublishCases(d) {
 			add(c.variant, c.peer, c.prepare)
 		}
+		for _, c := range eventstoreCases(d) {
+			add(c.variant, c.peer, c.prepare)
+		}
 	}
 	return cases
 }

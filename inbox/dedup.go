@@ -131,5 +131,5 @@ func (ib *Inbox) Release(ctx context.Context, key middleware.DedupKey, token uin
 }
 
 func dedupID(key middleware.DedupKey) []byte {
-	return keyOf(kindMiddleware, key.Subscription, key.Event.Source, key.Event.ID, "")
+	return keyOf(kindMiddleware, key.Subscription, key.Event.Source, key.Event.ID, key.Replay)
 }

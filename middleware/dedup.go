@@ -9,6 +9,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -16,7 +17,12 @@ import (
 type DedupKey struct {
 	Subscription string
 	Event        transports.EventKey
+	Replay       string // the id of the replay that has sent it again, "" of the event itself
 }
+
+// ReplayKey is the metadata key of the id of a replay, the extension attribute "replayid":
+// an event is handled once more for each replay.
+const ReplayKey = events.AttributePrefix + "replayid"
 
 // ClaimState is the answer to a claim.
 type ClaimState int
@@ -96,7 +102,7 @@ const (
 	markTimeout = 10 * time.Second
 )
 
-// Dedup handles each event once per subscription. It claims the event before the
+// Dedup handles each event once per subscription, and once more for each replay. It claims the event before the
 // handler runs and marks it as done after it has succeeded: a failure gives the
 // claim up, so nothing is ever taken for a duplicate that was not handled. A copy
 // that meets a live claim is not acknowledged, since it may be the only one left
@@ -112,7 +118,7 @@ func Dedup(cfg DedupConfig) message.HandlerMiddleware {
 			if msg.UUID == "" {
 				return h(msg)
 			}
-			key := DedupKey{Subscription: cfg.Subscription, Event: transports.KeyOf(msg)}
+			key := DedupKey{Subscription: cfg.Subscription, Event: transports.KeyOf(msg), Replay: msg.Metadata[ReplayKey]}
 			claim, err := cfg.claim(msg, key)
 			switch {
 			case err != nil:

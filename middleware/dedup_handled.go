@@ -33,7 +33,7 @@ func newHandledEvents(size int) handledEvents {
 	return handledEvents{size: size, byHash: make(map[uint64]uint32), hash: func(key DedupKey) uint64 {
 		var h maphash.Hash
 		h.SetSeed(seed)
-		for _, part := range [...]string{key.Subscription, key.Event.Source, key.Event.ID} {
+		for _, part := range [...]string{key.Subscription, key.Event.Source, key.Event.ID, key.Replay} {
 			_, _ = h.WriteString(part) // never fails
 			_ = h.WriteByte(0)
 		}

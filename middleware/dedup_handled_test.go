@@ -48,12 +48,13 @@ func TestHandledEventsHashTheWholeKey(t *testing.T) {
 	h := newHandledEvents(10)
 	seen := make(map[uint64]DedupKey)
 	for _, key := range []DedupKey{
-		{"ab", transports.EventKey{Source: "c", ID: "d"}},
-		{"a", transports.EventKey{Source: "bc", ID: "d"}},
-		{"a", transports.EventKey{Source: "b", ID: "cd"}},
-		{"ab", transports.EventKey{Source: "c", ID: "e"}},
-		{"ab", transports.EventKey{Source: "x", ID: "d"}},
-		{"xy", transports.EventKey{Source: "c", ID: "d"}},
+		{Subscription: "ab", Event: transports.EventKey{Source: "c", ID: "d"}},
+		{Subscription: "a", Event: transports.EventKey{Source: "bc", ID: "d"}},
+		{Subscription: "a", Event: transports.EventKey{Source: "b", ID: "cd"}},
+		{Subscription: "ab", Event: transports.EventKey{Source: "c", ID: "e"}},
+		{Subscription: "ab", Event: transports.EventKey{Source: "x", ID: "d"}},
+		{Subscription: "ab", Event: transports.EventKey{Source: "c", ID: "d"}, Replay: "r"},
+		{Subscription: "xy", Event: transports.EventKey{Source: "c", ID: "d"}},
 	} {
 		hash := h.hash(key)
 		if other, taken := seen[hash]; taken {

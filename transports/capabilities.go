@@ -41,6 +41,14 @@ type Requeuer interface {
 	Requeue(ctx context.Context, subscription string, msg *message.Message, delay time.Duration) error
 }
 
+// BatchRequeuer is a transport that can bring many messages back to one subscription at
+// once, in order. Without it [Requeuer] is called for each.
+type BatchRequeuer interface {
+	// RequeueBatch is Requeue for many messages without a delay: all of them are stored,
+	// or none is. The messages stay the caller's.
+	RequeueBatch(ctx context.Context, subscription string, messages ...*message.Message) error
+}
+
 // PoisonQueue is a transport that keeps, for each subscription, the messages
 // that its handlers could not handle.
 //

@@ -17,6 +17,7 @@
 //	tail            events as they are published, by pattern
 //	poison          list, show, retry, discard: events that could not be handled
 //	outbox          status, retry: events on their way out of a database
+//	events          list, show, tree, replay: events that are stored in a database
 //	subscriptions   list, remove
 //	topology        what exists, and what the start of a service would change
 //	stats           what waits in subscriptions

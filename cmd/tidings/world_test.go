@@ -71,6 +71,19 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 		}, tsql.FromBeginning))
 		ts.Check(log.Close())
 	},
+	// chain TYPE ID... publishes events of which each is the cause of the next.
+	"chain": func(ts *testscript.TestScript, _ bool, args []string) {
+		t := worldOf(ts).open(ts)
+		for i, id := range args[1:] {
+			msg := message.NewMessage(id, []byte(`{"n":"`+id+`"}`))
+			msg.Metadata["ce_source"], msg.Metadata["ce_type"], msg.Metadata["ce_correlationid"] = "test", args[0], args[1]
+			if i > 0 {
+				msg.Metadata["ce_causationid"] = args[i]
+			}
+			ts.Check(t.Publish(args[0], msg))
+		}
+		ts.Check(t.Close())
+	},
 	// outbox TYPE COUNT writes events into the log.
 	"outbox": func(ts *testscript.TestScript, _ bool, args []string) {
 		n, err := strconv.Atoi(args[1])

@@ -128,6 +128,13 @@ var importRules = []importRule{
 		why: "it takes the user's *sql.DB; programs choose drivers",
 	},
 	{
+		in: []string{"./eventstore"},
+		only: []string{
+			"github.com/ThreeDotsLabs/watermill/message", uuid, "./bus", "./events", "./middleware", "./transports", "./transports/sql",
+		},
+		why: "it reads the log of the SQL transport, and replays to any transport; programs choose drivers",
+	},
+	{
 		in: []string{"./telemetry"},
 		only: []string{
 			"github.com/ThreeDotsLabs/watermill/message", "./bus", "./events", "./middleware", "./transports",
@@ -197,7 +204,7 @@ var importRules = []importRule{
 	},
 	{
 		in:     []string{"./..."},
-		except: []string{"./examples/...", "./bench/...", "./cmd/...", "./transports/sql/pgnotify/...", "./transports/sql/sqltest/...", "./outbox/outboxtest/...", "./telemetry/telemetrytest/..."},
+		except: []string{"./examples/...", "./bench/...", "./cmd/...", "./transports/sql/pgnotify/...", "./transports/sql/sqltest/...", "./outbox/outboxtest/...", "./eventstore/eventstoretest/...", "./telemetry/telemetrytest/..."},
 		never:  slices.Concat(sqlDrivers, otelSDK),
 		why:    "programs choose drivers and exporters",
 	},
@@ -220,7 +227,7 @@ var linkRules = []linkRule{
 		why:   "telemetry of a service on one transport links no other, and no SDK",
 	},
 	{
-		in:    []string{"./bus/...", "./middleware/...", "./transports/...", "./outbox", "./inbox", "./health/..."},
+		in:    []string{"./bus/...", "./middleware/...", "./transports/...", "./outbox", "./inbox", "./eventstore", "./health/..."},
 		never: []string{"go.opentelemetry.io/..."},
 		why:   "who does not import telemetry links nothing of OpenTelemetry",
 	},

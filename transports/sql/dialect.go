@@ -58,6 +58,10 @@ type dialect interface {
 	// writeFirst lets a transaction read and then write what it has read.
 	writeFirst(ctx context.Context, s *store, tx Tx) error
 
+	// byIndex keeps the planner from sorting a table that an index has in order, for the rest
+	// of a transaction.
+	byIndex(ctx context.Context, s *store, tx Tx) error
+
 	// lockSubscription locks the row of a subscription for the rest of a transaction.
 	lockSubscription(ctx context.Context, s *store, tx Tx, id int64) (subscriptionRow, error)
 
@@ -107,6 +111,7 @@ type subscriptionRow struct {
 // tableNames are the marks of the tables, without the prefix of the configuration.
 var tableNames = []string{
 	"messages", "log", "gaps", "late", "subscriptions", "bindings", "claims", "deliveries", "scheduled", "migrations", "gates",
+	"event_index", "seals", "replays", // of package eventstore, which makes them
 }
 
 // writer returns a function that writes the dialect's queries.

@@ -31,9 +31,13 @@ insert into {deliveries} (subscription_id, state, due_ms, owner, topic, event_id
 select id, {param int}, case when {param int} = 1 then 0 else {now} + {param int} end, '', {param text}, {param text}, {param text}, {param int}, {param text}, {param bytes}, {now} from {subscriptions} where name = ?`,
 		state, state, max(delay, 0), r.topic, r.eventID, r.source, eventHash(source, msg.UUID), r.metadata, r.payload, subscription)
 	if err == nil && n == 0 {
-		err = fmt.Errorf("%w: %q", transports.ErrNoSubscription, subscription)
+		err = unknownSubscription(subscription)
 	}
 	return err
+}
+
+func unknownSubscription(name string) error {
+	return fmt.Errorf("%w: %q", transports.ErrNoSubscription, name)
 }
 
 // exceptionRecord is a delivery that was claimed.
@@ -49,6 +53,9 @@ func (s *store) claimExceptions(ctx context.Context, g *group, owner string, n i
 		records = nil
 		var ids []int64
 		if err := s.dialect.writeFirst(ctx, s, tx); err != nil {
+			return err
+		}
+		if err := s.dialect.byIndex(ctx, s, tx); err != nil {
 			return err
 		}
 		size := 0
@@ -160,7 +167,7 @@ func (s *store) groupID(ctx context.Context, name string) (int64, error) {
 	var id int64
 	found, err := s.one(ctx, s.db, []any{&id}, `select id from {subscriptions} where name = ?`, name)
 	if err == nil && !found {
-		err = fmt.Errorf("%w: %q", transports.ErrNoSubscription, name)
+		err = unknownSubscription(name)
 	}
 	return id, err
 }

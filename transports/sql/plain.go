@@ -15,6 +15,9 @@ func (plain) among(ids []int64) (string, []any) { //nolint:unparam // PostgreSQL
 	return "m.id in (" + idList(ids) + ")", nil
 }
 
+// byIndex has nothing to do: what is asked for is found by the only index that fits.
+func (plain) byIndex(context.Context, *store, Tx) error { return nil }
+
 func (plain) topicArgs(topic string, first, last int64) []any { return []any{topic, first, last} }
 
 // Bounds of one INSERT: parameters are limited, and so are the bytes of a packet.

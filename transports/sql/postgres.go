@@ -177,6 +177,13 @@ select version, position, late_position, (select coalesce(max(n), 0) from {late}
 from {subscriptions} where id = ? for no key update`, id, new(string), new(string), new(string), new(string))
 }
 
+func (postgres) byIndex(ctx context.Context, s *store, tx Tx) error {
+	_, err := s.one(ctx, tx, []any{new(string), new(string), new(string), new(string), new(string)}, `
+select set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'off', true),
+	set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)`)
+	return err
+}
+
 // writeFirst has nothing to do: a transaction that has read may still write.
 func (postgres) writeFirst(context.Context, *store, Tx) error { return nil }
 
