@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestProgramThatIsNotThere(t *testing.T) { //nolint:paralleltest // it sets the environment
+func TestProgramThatIsNotThere(t *testing.T) {
 	t.Setenv("REQUIRE_SERVICES", "1")
 	t.Setenv("TIDINGS_TEST_PROGRAM", "/nowhere/at-all")
 	p := program{"Program", "TIDINGS_TEST_PROGRAM", []string{"go"}, "apt-get install program"}
