@@ -39,8 +39,9 @@ type site struct {
 	transport transports.Transport
 	*httptest.Server
 	node      atomic.Pointer[node]
-	live      sync.Map // connections that the hub was asked on
-	noSockets bool     // as behind a proxy that knows none
+	live      sync.Map     // connections that the hub was asked on
+	noSockets bool         // as behind a proxy that knows none
+	door      sync.RWMutex // locked while nobody can reach the hub anew
 }
 
 // connKey is that of a request's connection in its context.
@@ -68,6 +69,8 @@ func newSite(t *testing.T, noSockets bool) *site {
 		if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
 			s.live.Store(conn, nil)
 		}
+		s.door.RLock()
+		s.door.RUnlock() //nolint:gocritic,staticcheck // it waits for the door
 		s.node.Load().hub.ServeHTTP(w, r)
 	})
 	mux.HandleFunc("POST /control/{do}", s.control)
@@ -142,6 +145,7 @@ func (s *site) control(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 	case "cut":
+		s.door.Lock() // until "open": what is published meanwhile is missed
 		s.live.Range(func(conn, _ any) bool {
 			if conn, ok := conn.(net.Conn); ok && r.Context().Value(connKey{}) != conn {
 				_ = conn.Close()
@@ -149,6 +153,8 @@ func (s *site) control(w http.ResponseWriter, r *http.Request) {
 			s.live.Delete(conn)
 			return true
 		})
+	case "open":
+		s.door.Unlock()
 	case "restart":
 		s.startNode()
 		ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)

@@ -82,7 +82,7 @@ func run(ctx context.Context, role, driver, dsn, broker string, n int) error {
 	var to transports.Transport = ob.Transport()
 	if broker != "" {
 		err = patiently(ctx, func() error {
-			to, err = transports.Open(ctx, broker)
+			to, err = transports.Open(ctx, broker, transports.WithLogger(log))
 			return err
 		})
 		if err != nil {

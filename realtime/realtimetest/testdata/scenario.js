@@ -42,6 +42,7 @@ export async function scenario({ connect, url, transport, control }) {
 
   await control("cut"); // the connection; what is published meanwhile is not lost
   await control("publish?document=1&percent=20");
+  await control("open"); // and only now it can come back
   await until("document_1 document.progress 20");
   await control("publish?document=1&percent=30");
   await until("document_1 document.progress 30");
