@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/gotidings/tidings/eventstore"
@@ -51,8 +52,8 @@ func prepareStore(ctx context.Context, l *ledger, d sqlDatabase, cfg *eventstore
 	}
 	closers := []func() error{clean}
 	down := func() (err error) {
-		for i := len(closers) - 1; i >= 0; i-- {
-			err = errors.Join(err, closers[i]())
+		for _, c := range slices.Backward(closers) {
+			err = errors.Join(err, c())
 		}
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -251,10 +252,8 @@ func (s *Store) fixRange(ctx context.Context, row *replayRow) error {
 		if err != nil {
 			return err
 		}
-		for _, e := range entries {
-			if row.Query.takes(e) {
-				return nil
-			}
+		if slices.ContainsFunc(entries, row.Query.takes) {
+			return nil
 		}
 		if !more {
 			break

@@ -115,7 +115,7 @@ func (s *Store) send(ctx context.Context, target transports.Transport, tx tsql.T
 	if t, ok := target.(transports.BatchRequeuer); ok {
 		return t.RequeueBatch(ctx, subscription, messages...)
 	}
-	requeuer := target.(transports.Requeuer) //nolint:forcetypeassert,errcheck // validate has looked
+	requeuer := target.(transports.Requeuer) //nolint:forcetypeassert // validate has looked
 	for _, msg := range messages {
 		if err := requeuer.Requeue(ctx, subscription, msg, 0); err != nil {
 			return err

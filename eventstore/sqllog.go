@@ -105,7 +105,8 @@ func (l *sqlLog) exists(ctx context.Context, table string) bool {
 	if err != nil {
 		return false
 	}
-	return errors.Join(rows.Err(), rows.Close()) == nil
+	defer func() { _ = rows.Close() }() // nothing was read
+	return rows.Err() == nil
 }
 
 func (l *sqlLog) create(ctx context.Context, table string) error {

@@ -177,7 +177,7 @@ func (a *app) eventsShow() *cobra.Command {
 				}
 				ev := storedOf(e).withData(e)
 				if a.output == "json" {
-					return a.printJSON(ev, "  ")
+					return a.printJSON(ev)
 				}
 				fmt.Fprintf(a.out, "%-15s %s\n%-15s %s\n", "type", printable(ev.Type), "stored", e.Stored.Format(time.RFC3339Nano))
 				fmt.Fprintf(a.out, "%-15s %s\n", "id", printable(ev.ID))
@@ -237,7 +237,7 @@ handlers have published. The event that was asked for has a star.`,
 					a.say("there are more events than are shown")
 				}
 				if a.output == "json" {
-					return a.printJSON(treeOf(tree.Root), "  ")
+					return a.printJSON(treeOf(tree.Root))
 				}
 				a.printTree(tree.Root, 0)
 				return nil

@@ -23,7 +23,7 @@ func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 // print prints a document for programs, or the table that says the same.
 func (a *app) print(document any, t *table) error {
 	if a.output == "json" {
-		return a.printJSON(document, "  ")
+		return a.printJSON(document)
 	}
 	var lines strings.Builder
 	w := tabwriter.NewWriter(&lines, 0, 0, 2, ' ', 0)
@@ -45,10 +45,10 @@ func (a *app) print(document any, t *table) error {
 	return nil
 }
 
-func (a *app) printJSON(document any, indent string) error {
+func (a *app) printJSON(document any) error {
 	e := json.NewEncoder(a.out)
 	e.SetEscapeHTML(false)
-	e.SetIndent("", indent)
+	e.SetIndent("", "  ")
 	return e.Encode(document)
 }
 

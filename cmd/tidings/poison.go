@@ -225,7 +225,7 @@ func (a *app) showPoison(ctx context.Context, t transports.Transport, sel *selec
 		return err
 	}
 	if a.output == "json" {
-		return a.printJSON(events, "  ")
+		return a.printJSON(events)
 	}
 	for i, e := range events {
 		if i > 0 {

@@ -183,7 +183,7 @@ func eachLine(r io.Reader, fn func([]byte) error) error {
 
 func (a *app) printPublished(list []published) error {
 	if a.output == "json" {
-		return a.printJSON(list, "  ")
+		return a.printJSON(list)
 	}
 	for _, p := range list {
 		fmt.Fprintln(a.out, p.ID)
