@@ -96,6 +96,7 @@ func (t *Transport) Subscribe(ctx context.Context, s transports.Subscription) (<
 	first, err := c.begin(ctx)
 	if err != nil {
 		end(nil)
+		t.freeName(c)
 		t.remove(c)
 		return nil, fmt.Errorf("rabbitmq: subscribe %s: %w", s.Name, err)
 	}
@@ -157,10 +158,18 @@ func (t *Transport) remove(c *consumer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.consumers, c)
-	if c.sub.Ephemeral {
-		delete(t.ephemeral, c.sub.Name)
-	}
 	t.working.Done()
+}
+
+// freeName lets others take the name of an ephemeral subscription. It comes before the
+// channel is closed, since who sees that may subscribe again.
+func (t *Transport) freeName(c *consumer) {
+	if !c.sub.Ephemeral {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.ephemeral, c.sub.Name)
 }
 
 // canCount reports whether the broker counts the deliveries of the queue's messages.
@@ -204,6 +213,7 @@ func (c *consumer) run(r *reception) {
 	defer c.t.remove(c)
 	defer c.end(transports.ErrClosed)
 	defer close(c.out)
+	defer c.t.freeName(c)
 	defer c.watchers.Wait()
 	delay := firstDelay
 	for r != nil {
