@@ -32,7 +32,8 @@ type Tx interface {
 type dialect interface {
 	// words are the dialect's own expressions: now is the database's clock in
 	// milliseconds since 1970; frontier the id up to which messages may be claimed;
-	// lock and skip locked end a SELECT that locks rows.
+	// lock and skip locked end a SELECT that locks rows; "delete from" and, behind the table,
+	// "t by id" begin a statement that touches no rows but those of a list of ids.
 	words() map[string]string
 
 	// rebind writes the parameters of a query as the database wants them.

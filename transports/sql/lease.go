@@ -38,8 +38,8 @@ func (s *store) renew(ctx context.Context, table string, ids []int64, owner stri
 	for len(ids) > 0 {
 		part := ids[:min(len(ids), most)]
 		ids = ids[len(part):]
-		where := ` where id in (` + idList(part) + `) and owner = ?`
-		if _, err := s.exec(ctx, s.db, `update {`+table+`} set `+lease+` = {now} + ?`+where, millis(s.cfg.Lease), owner); err != nil {
+		where := ` where t.id in (` + idList(part) + `) and t.owner = ?`
+		if _, err := s.exec(ctx, s.db, `update {`+table+`} {t by id} set `+lease+` = {now} + ?`+where, millis(s.cfg.Lease), owner); err != nil {
 			return nil, err
 		}
 		err := s.query(ctx, s.db, func(rows *sql.Rows) error {
@@ -47,7 +47,7 @@ func (s *store) renew(ctx context.Context, table string, ids []int64, owner stri
 			err := rows.Scan(&id)
 			held[id] = true
 			return err
-		}, `select id from {`+table+`}`+where, owner)
+		}, `select id from {`+table+`} t`+where, owner)
 		if err != nil {
 			return nil, err
 		}

@@ -32,6 +32,11 @@ func (mysql) words() map[string]string {
 		"frontier":    "(select frontier from {log})",
 		"lock":        "for update",
 		"skip locked": "for update skip locked",
+		// Where the planner takes a list of ids for most of a table it goes through all of it,
+		// and locks each row for a moment. Who skips locked rows then passes over rows that
+		// nobody has, and later ones come first.
+		"delete from": "delete t from",
+		"t by id":     "t force index (primary)",
 		"least":       "least",
 		"param int":   "?",
 		"param text":  "?",

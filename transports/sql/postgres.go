@@ -18,6 +18,8 @@ func (postgres) words() map[string]string {
 		"frontier":    "(select frontier from {log})",
 		"lock":        "for update",
 		"skip locked": "for update skip locked",
+		"delete from": "delete from",
+		"t by id":     "as t",
 		"least":       "least",
 		"param int":   "?::bigint", // in a SELECT, parameters have no type
 		"param text":  "?::text",

@@ -183,7 +183,7 @@ func (s *store) settle(ctx context.Context, owner string, finished []int64, prog
 		for len(t.ids) > 0 {
 			part := t.ids[:min(len(t.ids), most)]
 			t.ids = t.ids[len(part):]
-			if _, err := s.exec(ctx, s.db, `delete from {`+t.table+`} where id in (`+idList(part)+`) and owner = ?`, owner); err != nil {
+			if _, err := s.exec(ctx, s.db, `{delete from} {`+t.table+`} {t by id} where t.id in (`+idList(part)+`) and t.owner = ?`, owner); err != nil {
 				return err
 			}
 		}

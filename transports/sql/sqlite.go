@@ -20,6 +20,8 @@ func (sqlite) words() map[string]string {
 		"frontier":    "(select coalesce(max(id), 0) from {messages})",
 		"lock":        "",
 		"skip locked": "",
+		"delete from": "delete from",
+		"t by id":     "as t",
 		"least":       "min",
 		"param int":   "?",
 		"param text":  "?",
