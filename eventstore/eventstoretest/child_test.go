@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/gotidings/tidings/eventstore"
+	"github.com/gotidings/tidings/internal/testsql"
 	"github.com/gotidings/tidings/transports"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
@@ -133,14 +134,12 @@ func TestReplayIsKilled(t *testing.T) {
 // dsn is that of the database, for a child.
 func (w *world) dsn(t *testing.T) string {
 	t.Helper()
-	if s := servers[w.cfg.Dialect]; s != nil {
-		return s.dsn(t)
+	if s := testsql.Servers[w.cfg.Dialect]; s != nil {
+		return s.DSN(t)
 	}
 	var file string
 	if err := w.db.QueryRowContext(t.Context(), `select file from pragma_database_list where name = 'main'`).Scan(&file); err != nil {
 		t.Fatal(err)
 	}
-	return sqliteDSN(file)
+	return testsql.SQLiteDSN(file)
 }
-
-var servers = map[tsql.Dialect]*server{tsql.Postgres: postgresServer, tsql.MySQL: mysqlServer}

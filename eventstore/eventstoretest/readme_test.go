@@ -8,6 +8,7 @@ import (
 
 	"github.com/gotidings/tidings/bus"
 	"github.com/gotidings/tidings/eventstore"
+	"github.com/gotidings/tidings/internal/testsql"
 	"github.com/gotidings/tidings/transports"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
@@ -59,8 +60,8 @@ func audit(ctx context.Context, store *eventstore.Store, kept eventstore.Head) (
 
 func TestReadme(t *testing.T) {
 	t.Parallel()
-	db, cfg := sqliteFile(t)
-	log := newTransport(t, db, cfg)
+	db, cfg := testsql.SQLite(t)
+	log := testsql.NewTransport(t, db, cfg)
 	store, err := openStore(t.Context(), log)
 	if err != nil {
 		t.Fatal(err)

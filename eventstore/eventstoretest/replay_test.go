@@ -14,6 +14,7 @@ import (
 	"github.com/gotidings/tidings/bus"
 	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/eventstore"
+	"github.com/gotidings/tidings/internal/testsql"
 	"github.com/gotidings/tidings/transports"
 	"github.com/gotidings/tidings/transports/memory"
 	tsql "github.com/gotidings/tidings/transports/sql"
@@ -106,7 +107,7 @@ type bare struct{ transports.Transport }
 // What retention has deleted can't be replayed, and is not silently left out.
 func TestReplayOfWhatIsGone(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, sqliteFile, eventstore.Config{})
+	w := newWorld(t, testsql.SQLite, eventstore.Config{})
 	w.publish(t, event("a", "1"), event("a", "2"))
 	execute(t, w, `update {messages} set published_ms = published_ms - 3600000 where id = 1`)
 	from := time.Now().Add(-2 * time.Hour)
@@ -124,7 +125,7 @@ func TestReplayOfWhatIsGone(t *testing.T) {
 // fails at the commit, when all has been written.
 func TestReplayMovesOnWithItsDeliveries(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, postgres, eventstore.Config{})
+	w := newWorld(t, testsql.Postgres, eventstore.Config{})
 	var batch []transports.Outgoing
 	for i := range 7 {
 		batch = append(batch, event("a", fmt.Sprint(i)))

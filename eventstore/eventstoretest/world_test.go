@@ -10,6 +10,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/gotidings/tidings/eventstore"
+	"github.com/gotidings/tidings/internal/testsql"
 	"github.com/gotidings/tidings/transports"
 	"github.com/gotidings/tidings/transports/memory"
 	tsql "github.com/gotidings/tidings/transports/sql"
@@ -28,7 +29,7 @@ type world struct {
 	add    func(batch ...transports.Outgoing) error
 }
 
-var databases = map[string]func(testing.TB) (*sql.DB, tsql.Config){"postgres": postgres, "mariadb": mariadb, "sqlite": sqliteFile}
+var databases = map[string]func(testing.TB) (*sql.DB, tsql.Config){"postgres": testsql.Postgres, "mariadb": testsql.MariaDB, "sqlite": testsql.SQLite}
 
 // eachWorld runs a test on every kind of store, with and without an index.
 func eachWorld(t *testing.T, fn func(t *testing.T, w *world)) {
@@ -59,7 +60,7 @@ func eachWorld(t *testing.T, fn func(t *testing.T, w *world)) {
 func newWorld(t *testing.T, open func(testing.TB) (*sql.DB, tsql.Config), cfg eventstore.Config) *world {
 	t.Helper()
 	db, tcfg := open(t)
-	tr := newTransport(t, db, tcfg)
+	tr := testsql.NewTransport(t, db, tcfg)
 	cfg.Log = tr
 	w := &world{target: tr, log: tr, db: db, cfg: tcfg, store: newStore(t, cfg)}
 	w.add = func(batch ...transports.Outgoing) error { return tr.PublishBatch(t.Context(), batch) }

@@ -176,7 +176,7 @@ var importRules = []importRule{
 	},
 	{
 		in:    []string{"./..."},
-		never: []string{"./internal/testserver/..."},
+		never: []string{"./internal/testserver/...", "./internal/testsql/..."},
 		why:   "only tests find or start servers",
 	},
 	{

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gotidings/tidings/internal/testsql"
 	"github.com/gotidings/tidings/transports"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
@@ -96,10 +97,10 @@ func (u as) wantWorking(t *testing.T) {
 	}
 }
 
-// user is the URL of a server as another user.
-func (s *server) user(t *testing.T, name string) *url.URL {
+// userOf is the URL of a server as another user.
+func userOf(t *testing.T, s *testsql.Server, name string) *url.URL {
 	t.Helper()
-	u, err := url.Parse(s.url())
+	u, err := url.Parse(s.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,8 +110,8 @@ func (s *server) user(t *testing.T, name string) *url.URL {
 
 func TestMissingRightsOnPostgres(t *testing.T) {
 	t.Parallel()
-	db, cfg := postgres(t)
-	role := unique()
+	db, cfg := testsql.Postgres(t)
+	role := testsql.Unique()
 	execute(t, db, `create role `+role+` login password '`+password+`'`)
 	t.Cleanup(func() {
 		for _, query := range []string{`drop owned by ` + role, `drop role ` + role} {
@@ -119,7 +120,7 @@ func TestMissingRightsOnPostgres(t *testing.T) {
 			}
 		}
 	})
-	user := as{role, postgresServer.user(t, role).String(), []string{"schema", cfg.Schema}}
+	user := as{role, userOf(t, testsql.PostgresServer, role).String(), []string{"schema", cfg.Schema}}
 	schema := `"` + cfg.Schema + `"`
 	noMigrate := []string{"migrate", "false"}
 	const denied = "permission denied for "
@@ -142,8 +143,8 @@ func TestMissingRightsOnPostgres(t *testing.T) {
 
 func TestMissingRightsOnMySQL(t *testing.T) {
 	t.Parallel()
-	db := mysqlServer.open(t)
-	name := unique()
+	db := testsql.MySQLServer.Open(t)
+	name := testsql.Unique()
 	execute(t, db, "create user "+name+" identified by '"+password+"'")
 	execute(t, db, "create database "+name)
 	t.Cleanup(func() {
@@ -153,7 +154,7 @@ func TestMissingRightsOnMySQL(t *testing.T) {
 			}
 		}
 	})
-	u := mysqlServer.user(t, name)
+	u := userOf(t, testsql.MySQLServer, name)
 	u.Path = name
 	user := as{name, u.String(), nil}
 	noMigrate := []string{"migrate", "false"}
@@ -174,14 +175,14 @@ func TestMissingRightsOnMySQL(t *testing.T) {
 // What is wrong with a URL is said at once, and without the password.
 func TestWrongURL(t *testing.T) {
 	t.Parallel()
-	for name, s := range map[string]*server{"postgres": postgresServer, "mysql": mysqlServer} {
+	for name, s := range map[string]*testsql.Server{"postgres": testsql.PostgresServer, "mysql": testsql.MySQLServer} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s.open(t) // or skips
-			nobody := s.user(t, unique())
+			s.Open(t) // or skips
+			nobody := userOf(t, s, testsql.Unique())
 			as{url: nobody.String()}.wantRefusal(t, "unknown user", nil, "connect", nobody.User.Username())
-			nowhere := s.user(t, "root")
-			nowhere.Path = "/" + unique()
+			nowhere := userOf(t, s, "root")
+			nowhere.Path = "/" + testsql.Unique()
 			as{url: nowhere.String()}.wantRefusal(t, "unknown user and database", nil, "connect")
 			as{url: nobody.String()}.wantRefusal(t, "a parameter with a wrong value", []string{"lease", "soon"}, "parameter lease")
 			as{url: nobody.String()}.wantRefusal(t, "a driver's parameter with a wrong value", []string{"sslmode", "perhaps", "tls", "perhaps"}, "perhaps")
@@ -228,7 +229,7 @@ func TestTablesOfSomebodyElse(t *testing.T) {
 // nobody the connection.
 func TestPacketLimit(t *testing.T) {
 	t.Parallel()
-	db, cfg := mariadb(t)
+	db, cfg := testsql.MariaDB(t)
 	packet := scalar(t, db, "select @@max_allowed_packet")
 	if packet > 64<<20 {
 		t.Skipf("SKIPPED: the server takes packets of %d bytes", packet)
@@ -236,7 +237,7 @@ func TestPacketLimit(t *testing.T) {
 	b := backend{db, cfg}
 	b.SetMaxOpenConns(1)
 	connection := scalar(t, db, "select connection_id()")
-	tr := newTransport(t, db, cfg)
+	tr := testsql.NewTransport(t, db, cfg)
 	long := newMessage("long metadata")
 	long.Metadata["long"] = strings.Repeat("x", int(packet))
 	both := newMessage("half payload, half metadata")

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/gotidings/tidings/internal/testsql"
 	"github.com/gotidings/tidings/transports"
 	tsql "github.com/gotidings/tidings/transports/sql"
 	"github.com/gotidings/tidings/transports/transporttest"
@@ -22,9 +23,9 @@ const (
 
 func TestConformancePostgres(t *testing.T) {
 	t.Parallel()
-	db, cfg := postgres(t)
+	db, cfg := testsql.Postgres(t)
 	cfg.MaxMessageBytes = maxMessageBytes
-	results := transporttest.Run(t, serverHarness(postgresServer, cfg, func(t *testing.T) transports.Transport {
+	results := transporttest.Run(t, serverHarness(testsql.PostgresServer, cfg, func(t *testing.T) transports.Transport {
 		t.Helper()
 		tr, err := tsql.New(context.Background(), db, cfg)
 		if err != nil {
@@ -40,9 +41,9 @@ func TestConformancePostgres(t *testing.T) {
 
 func TestConformanceMySQL(t *testing.T) {
 	t.Parallel()
-	db, cfg := mariadb(t)
+	db, cfg := testsql.MariaDB(t)
 	cfg.MaxMessageBytes = maxMessageBytes
-	results := transporttest.Run(t, serverHarness(mysqlServer, cfg, func(t *testing.T) transports.Transport {
+	results := transporttest.Run(t, serverHarness(testsql.MySQLServer, cfg, func(t *testing.T) transports.Transport {
 		t.Helper()
 		tr, err := tsql.New(context.Background(), db, cfg)
 		if err != nil {
@@ -79,12 +80,12 @@ func TestConformanceSQLite(t *testing.T) {
 }
 
 // serverHarness reaches a server directly and, by URL, through a proxy that cuts.
-func serverHarness(s *server, cfg tsql.Config, open func(*testing.T) transports.Transport) transporttest.Harness {
+func serverHarness(s *testsql.Server, cfg tsql.Config, open func(*testing.T) transports.Transport) transporttest.Harness {
 	return transporttest.Harness{
 		Open: open,
 		OpenCuttable: func(t *testing.T) (transports.Transport, func(), func()) {
 			t.Helper()
-			u, err := url.Parse(withParameters(t, s.url(), "poll_interval", "50ms", "max_message_bytes", "1048576", "prefix", cfg.Prefix, "schema", cfg.Schema))
+			u, err := url.Parse(withParameters(t, s.URL(), "poll_interval", "50ms", "max_message_bytes", "1048576", "prefix", cfg.Prefix, "schema", cfg.Schema))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/gotidings/tidings/internal/testsql"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -16,7 +17,7 @@ func TestSubscriptionsAreListed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := open(t)
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			if list, err := tr.Subscriptions(t.Context()); err != nil || list == nil || len(list) != 0 {
 				t.Errorf("without any: %v, %v", list, err)
 			}
@@ -48,7 +49,7 @@ func TestPending(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := open(t)
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			in := subscribe(t.Context(), t, tr, "s", 1, "x")
 			subscribe(t.Context(), t, tr, "other", 1, "y")
 			key := func(id string) transports.EventKey { return transports.EventKey{Source: "test", ID: id} }

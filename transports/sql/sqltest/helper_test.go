@@ -11,6 +11,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/gotidings/tidings/internal/testsql"
 	"github.com/gotidings/tidings/transports"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
@@ -195,12 +196,12 @@ func (b backend) url(t *testing.T, parameters ...string) string {
 		}
 		return withParameters(t, "sqlite:"+file, parameters...)
 	}
-	return withParameters(t, servers[b.cfg.Dialect].url(), parameters...)
+	return withParameters(t, testsql.Servers[b.cfg.Dialect].URL(), parameters...)
 }
 
 // backends are the databases that the schedules run on.
 var backends = map[string]func(tb testing.TB) backend{
-	"postgres": func(tb testing.TB) backend { tb.Helper(); db, cfg := postgres(tb); return backend{db, cfg} },
-	"mysql":    func(tb testing.TB) backend { tb.Helper(); db, cfg := mariadb(tb); return backend{db, cfg} },
-	"sqlite":   func(tb testing.TB) backend { tb.Helper(); db, cfg := sqliteFile(tb); return backend{db, cfg} },
+	"postgres": func(tb testing.TB) backend { tb.Helper(); db, cfg := testsql.Postgres(tb); return backend{db, cfg} },
+	"mysql":    func(tb testing.TB) backend { tb.Helper(); db, cfg := testsql.MariaDB(tb); return backend{db, cfg} },
+	"sqlite":   func(tb testing.TB) backend { tb.Helper(); db, cfg := testsql.SQLite(tb); return backend{db, cfg} },
 }

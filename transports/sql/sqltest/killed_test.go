@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gotidings/tidings/internal/testsql"
 	"github.com/gotidings/tidings/transports"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
@@ -78,7 +79,7 @@ func TestKilledConsumers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := open(t)
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			sub := transports.Subscription{Name: "s", Topics: []string{"a"}, Concurrency: 1}
 			if err := tr.DeclareSubscription(t.Context(), sub, tsql.FromNow); err != nil {
 				t.Fatal(err)

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/gotidings/tidings/internal/testsql"
 )
 
 // What the process itself publishes is delivered at once, without waiting for the poll of
@@ -15,7 +17,7 @@ func TestIdleLatency(t *testing.T) {
 			t.Parallel()
 			b := open(t)
 			b.cfg.PollInterval = time.Second
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			ch := subscribe(t.Context(), t, tr, "s", 1, "a")
 			var took []time.Duration
 			for range 15 {

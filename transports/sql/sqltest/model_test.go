@@ -12,6 +12,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/gotidings/tidings/internal/testsql"
 	"github.com/gotidings/tidings/transports"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
@@ -191,7 +192,7 @@ func newModel() *model {
 // good in the middle.
 func (m *model) run(t *testing.T, b backend, seed uint64, doomed *tsql.Transport, crash func()) {
 	t.Helper()
-	tr := newTransport(t, b.DB, b.cfg)
+	tr := testsql.NewTransport(t, b.DB, b.cfg)
 	execute(t, b, "create table "+b.table("business")+" (n integer)")
 	var consuming, publishing sync.WaitGroup
 	consumersLive, stop := context.WithCancel(context.Background())
@@ -207,9 +208,9 @@ func (m *model) run(t *testing.T, b backend, seed uint64, doomed *tsql.Transport
 			consuming.Go(func() { m.consume(name, ch, seed+uint64(i)) })
 		}
 	}
-	second := newTransport(t, b.DB, b.cfg)
+	second := testsql.NewTransport(t, b.DB, b.cfg)
 	if doomed == nil {
-		doomed = newTransport(t, b.DB, b.cfg)
+		doomed = testsql.NewTransport(t, b.DB, b.cfg)
 	}
 	for _, name := range []string{"exact", "words", "all"} {
 		start(name, tr, second, doomed)

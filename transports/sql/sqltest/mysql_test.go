@@ -3,15 +3,17 @@ package sqltest
 import (
 	"testing"
 	"time"
+
+	"github.com/gotidings/tidings/internal/testsql"
 )
 
 // Publishers move on to another gate when a gap begins, so that it is not theirs to end it:
 // there may always be one of them.
 func TestGapEndsAlthoughPublishersStayOpen(t *testing.T) {
 	t.Parallel()
-	db, cfg := mariadb(t)
+	db, cfg := testsql.MariaDB(t)
 	b := backend{db, cfg}
-	tr := newTransport(t, db, cfg)
+	tr := testsql.NewTransport(t, db, cfg)
 	ch := subscribe(t.Context(), t, tr, "s", 10, "a")
 	first, rolledBack := begin(t, db), begin(t, db)
 	publishTx(t, tr, first, "a", "first")

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gotidings/tidings/internal/testsql"
 	"github.com/gotidings/tidings/transports/sql/pgnotify"
 )
 
@@ -12,13 +13,13 @@ import (
 // connection was lost.
 func TestNotify(t *testing.T) {
 	t.Parallel()
-	db, cfg := postgres(t)
+	db, cfg := testsql.Postgres(t)
 	cfg.PollInterval = time.Hour
-	consumer := newTransport(t, db, cfg)
+	consumer := testsql.NewTransport(t, db, cfg)
 	cfg.Notify = true
-	publisher := newTransport(t, db, cfg)
+	publisher := testsql.NewTransport(t, db, cfg)
 	ch := subscribe(t.Context(), t, consumer, "s", 1, "a")
-	u, err := url.Parse(postgresServer.url())
+	u, err := url.Parse(testsql.PostgresServer.URL())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gotidings/tidings/internal/testsql"
 	"github.com/gotidings/tidings/transports"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
@@ -34,7 +35,7 @@ func TestMigrateConcurrently(t *testing.T) {
 			if n := scalar(t, b.DB, "select count(*) from "+b.table("migrations")); n != 1 {
 				t.Errorf("%d versions are noted; want 1", n)
 			}
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			if err := tr.Ping(t.Context()); err != nil {
 				t.Error(err)
 			}
@@ -63,7 +64,7 @@ func TestMigrateByHand(t *testing.T) {
 			for _, statement := range slices.Concat(versions...) {
 				execute(t, b, statement)
 			}
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			ch := subscribe(t.Context(), t, tr, "s", 1, "a")
 			publish(t, tr, "a", "1")
 			ackInOrder(t, ch, "1")
@@ -96,7 +97,7 @@ func TestNumbersBehindThePositions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := open(t)
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			if err := tr.DeclareSubscription(t.Context(), transports.Subscription{Name: "s", Topics: []string{"a"}, Concurrency: 1}, tsql.FromNow); err != nil {
 				t.Fatal(err)
 			}
@@ -116,7 +117,7 @@ func TestPoolOfOne(t *testing.T) {
 			t.Parallel()
 			b := open(t)
 			b.SetMaxOpenConns(1)
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
 			ch := subscribe(ctx, t, tr, "s", 4, "a")
@@ -150,7 +151,7 @@ func TestPublishTx(t *testing.T) {
 			t.Parallel()
 			b := open(t)
 			b.cfg.MaxMessageBytes = 10
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			ch := subscribe(t.Context(), t, tr, "s", 4, "a")
 			tx := begin(t, b.DB)
 			publishTx(t, tr, tx, "a", "no")
@@ -197,7 +198,7 @@ func TestLongNames(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := open(t)
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			long := strings.Repeat("é", 499) + "x"
 			one, two := subscribe(t.Context(), t, tr, long+"1", 1, long+"1"), subscribe(t.Context(), t, tr, long+"2", 1, long+"2")
 			upper := subscribe(t.Context(), t, tr, "UPPER", 1, long+"1")
@@ -231,7 +232,7 @@ func TestFromBeginning(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := open(t)
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			publish(t, tr, "a", "1", "2")
 			s := transports.Subscription{Name: "s", Topics: []string{"a"}, Concurrency: 1}
 			if err := tr.DeclareSubscription(t.Context(), s, tsql.FromBeginning); err != nil {
@@ -287,7 +288,7 @@ func TestAbandonedSubscription(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := open(t)
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			for _, s := range []string{"abandoned", "young"} {
 				if err := tr.DeclareSubscription(t.Context(), transports.Subscription{Name: s, Topics: []string{"a"}, Concurrency: 1}, tsql.FromNow); err != nil {
 					t.Fatal(err)
@@ -300,7 +301,7 @@ func TestAbandonedSubscription(t *testing.T) {
 			b.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
 			b.cfg.LagWarning = time.Minute
 			ctx, stop := context.WithCancel(t.Context())
-			warned := newTransport(t, b.DB, b.cfg)
+			warned := testsql.NewTransport(t, b.DB, b.cfg)
 			ch := subscribe(ctx, t, warned, "s", 1, "c")
 			publish(t, warned, "c", "3")
 			ackInOrder(t, ch, "3")
@@ -309,7 +310,7 @@ func TestAbandonedSubscription(t *testing.T) {
 
 			execute(t, b, "update "+b.table("subscriptions")+" set seen_ms = seen_ms - 3600000 where name = 'abandoned'")
 			b.cfg.ExpireAfter = time.Minute
-			expired := newTransport(t, b.DB, b.cfg)
+			expired := testsql.NewTransport(t, b.DB, b.cfg)
 			ch = subscribe(t.Context(), t, expired, "s", 1, "c")
 			publish(t, expired, "c", "4")
 			ackInOrder(t, ch, "4")
@@ -325,16 +326,16 @@ func TestAbandonedSubscription(t *testing.T) {
 // Names of tables are quoted.
 func TestOddNames(t *testing.T) {
 	t.Parallel()
-	db, cfg := sqliteFile(t)
+	db, cfg := testsql.SQLite(t)
 	cfg.Prefix = `o"d ; drop table x`
-	tr := newTransport(t, db, cfg)
+	tr := testsql.NewTransport(t, db, cfg)
 	ch := subscribe(t.Context(), t, tr, `s'"`, 1, `a'"`)
 	publish(t, tr, `a'"`, `1'"`)
 	ackInOrder(t, ch, `1'"`)
 
-	pg, cfg := postgres(t)
+	pg, cfg := testsql.Postgres(t)
 	cfg.Prefix = `O"d ' `
-	tr = newTransport(t, pg, cfg)
+	tr = testsql.NewTransport(t, pg, cfg)
 	ch = subscribe(t.Context(), t, tr, `s'"`, 1, `a'"\`)
 	publish(t, tr, `a'"\`, `1'"\`, `{2}`)
 	ackInOrder(t, ch, `1'"\`, `{2}`)
@@ -348,7 +349,7 @@ func TestDetect(t *testing.T) {
 			t.Parallel()
 			b := open(t)
 			b.cfg.Dialect = ""
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			ch := subscribe(t.Context(), t, tr, "s", 1, "a")
 			publish(t, tr, "a", "1")
 			ackInOrder(t, ch, "1")

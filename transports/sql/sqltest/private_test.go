@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gotidings/tidings/internal/testserver"
+	"github.com/gotidings/tidings/internal/testsql"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
 
@@ -26,7 +27,7 @@ func open(t *testing.T, driver, dsn string) *sql.DB {
 func TestPreparedTransactions(t *testing.T) {
 	t.Parallel()
 	db := open(t, "pgx", testserver.StartPostgres(t).URL())
-	tr := newTransport(t, db, tsql.Config{Dialect: tsql.Postgres, PollInterval: 50 * time.Millisecond})
+	tr := testsql.NewTransport(t, db, tsql.Config{Dialect: tsql.Postgres, PollInterval: 50 * time.Millisecond})
 	ch := subscribe(t.Context(), t, tr, "s", 10, "a")
 	prepare := func(name string, ids ...string) {
 		t.Helper()
@@ -72,7 +73,7 @@ func TestServerCrash(t *testing.T) {
 
 func crash(t *testing.T, server *testserver.Database, db *sql.DB, dialect tsql.Dialect) {
 	t.Helper()
-	tr := newTransport(t, db, tsql.Config{Dialect: dialect, PollInterval: 50 * time.Millisecond, Lease: 2 * time.Second})
+	tr := testsql.NewTransport(t, db, tsql.Config{Dialect: dialect, PollInterval: 50 * time.Millisecond, Lease: 2 * time.Second})
 	ch := subscribe(t.Context(), t, tr, "s", 10, "a")
 	const n = 2000
 	published := make(chan error, 1)

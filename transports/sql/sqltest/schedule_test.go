@@ -9,6 +9,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/gotidings/tidings/internal/testsql"
 	"github.com/gotidings/tidings/transports"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
@@ -21,8 +22,8 @@ import (
 //
 //nolint:paralleltest // see above
 func TestWriterWithNewerIDAndLowerRow(t *testing.T) {
-	db, cfg := postgres(t)
-	tr := newTransport(t, db, cfg)
+	db, cfg := testsql.Postgres(t)
+	tr := testsql.NewTransport(t, db, cfg)
 	declare := func(name string) { // passes gaps at once
 		t.Helper()
 		s := transports.Subscription{Name: name, Topics: []string{"a"}, Concurrency: 1}
@@ -62,7 +63,7 @@ func TestBatchThatWaitsWithReservedIDs(t *testing.T) {
 			if b.cfg.Dialect == tsql.SQLite {
 				t.Skip("SQLite has one writer at a time")
 			}
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			ch := subscribe(t.Context(), t, tr, "s", 10, "a")
 			execute(t, b, "create unique index tt_event on "+b.table("messages")+" ("+eventIDColumn(b)+")")
 			holder, waiting := begin(t, b.DB), begin(t, b.DB)
@@ -115,7 +116,7 @@ func TestTwoClaimersAtOnePosition(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := open(t)
-			publisher := newTransport(t, b.DB, b.cfg)
+			publisher := testsql.NewTransport(t, b.DB, b.cfg)
 			if err := publisher.DeclareSubscription(t.Context(), transports.Subscription{Name: "s", Topics: []string{"a"}, Concurrency: 1}, tsql.FromNow); err != nil {
 				t.Fatal(err)
 			}
@@ -123,7 +124,7 @@ func TestTwoClaimersAtOnePosition(t *testing.T) {
 			publish(t, publisher, "a", ids...)
 			received := make(chan string, 2*len(ids))
 			for range 4 {
-				ch := subscribe(t.Context(), t, newTransport(t, b.DB, b.cfg), "s", 10, "a")
+				ch := subscribe(t.Context(), t, testsql.NewTransport(t, b.DB, b.cfg), "s", 10, "a")
 				go func() {
 					for msg := range ch {
 						received <- msg.UUID
@@ -163,7 +164,7 @@ func TestRolledBackPublishOf300000(t *testing.T) {
 			if b.cfg.Dialect == tsql.SQLite {
 				t.Skip("SQLite has one writer at a time, and no gaps")
 			}
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			ch := subscribe(t.Context(), t, tr, "s", 10, "a")
 			tx := begin(t, b.DB)
 			const each = 5000
@@ -199,7 +200,7 @@ func TestOneTopicInAThousand(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := open(t)
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			ch := subscribe(t.Context(), t, tr, "rare", 10, "topic.7")
 			words := subscribe(t.Context(), t, tr, "rare words", 10, "*.7")
 			wantQuiet(t, subscribe(t.Context(), t, tr, "none at all", 10, "nothing"))
@@ -230,7 +231,7 @@ func TestSubscriptionCreatedWhilePublishersAreOpen(t *testing.T) {
 			if b.cfg.Dialect == tsql.SQLite {
 				t.Skip("SQLite has one writer at a time")
 			}
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			one, two, three := begin(t, b.DB), begin(t, b.DB), begin(t, b.DB)
 			publishTx(t, tr, one, "a", "late 1")
 			publishTx(t, tr, two, "a", "early 2")
@@ -278,7 +279,7 @@ func TestRetentionUnderLiveClaims(t *testing.T) {
 			t.Parallel()
 			b := open(t)
 			b.cfg.Lease = time.Second
-			publisher := newTransport(t, b.DB, b.cfg)
+			publisher := testsql.NewTransport(t, b.DB, b.cfg)
 			ch := subscribe(t.Context(), t, publisher, "s", 3, "a")
 			other := subscribe(t.Context(), t, publisher, "other", 1, "b")
 			publish(t, publisher, "a", numbers(1, 6)...)
@@ -294,7 +295,7 @@ func TestRetentionUnderLiveClaims(t *testing.T) {
 			fourth := receive(t, ch)
 			execute(t, b, "update "+b.table("messages")+" set published_ms = 1")
 			b.cfg.Retention = time.Hour
-			pruner := newTransport(t, b.DB, b.cfg)
+			pruner := testsql.NewTransport(t, b.DB, b.cfg)
 			third := subscribe(t.Context(), t, pruner, "third", 1, "c")
 			publish(t, pruner, "c", "9")
 			ackInOrder(t, third, "9") // the maintenance comes before
@@ -306,7 +307,7 @@ func TestRetentionUnderLiveClaims(t *testing.T) {
 			fourth.Ack()
 			ackInOrder(t, ch, "5", "6")
 			eventually(t, b.DB, 0, "select count(*) from "+b.table("claims"))
-			again := subscribe(t.Context(), t, newTransport(t, b.DB, b.cfg), "fourth", 1, "c")
+			again := subscribe(t.Context(), t, testsql.NewTransport(t, b.DB, b.cfg), "fourth", 1, "c")
 			publish(t, pruner, "c", "10")
 			ackInOrder(t, again, "10") // its maintenance comes before
 			if n := scalar(t, b.DB, "select count(*) from "+b.table("messages")+" where event_id in ('waits', '9', '10')"); n != 3 {
@@ -326,12 +327,12 @@ func TestTakeOverRepeatsNothingSettled(t *testing.T) {
 			t.Parallel()
 			b := open(t)
 			b.cfg.Lease = time.Second
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			if err := tr.DeclareSubscription(t.Context(), transports.Subscription{Name: "s", Topics: []string{"a"}, Concurrency: 1}, tsql.FromNow); err != nil {
 				t.Fatal(err)
 			}
 			publish(t, tr, "a", numbers(1, 10)...)
-			dying := newTransport(t, b.DB, b.cfg)
+			dying := testsql.NewTransport(t, b.DB, b.cfg)
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
 			ch := subscribe(ctx, t, dying, "s", 10, "a")
@@ -349,7 +350,7 @@ func TestTakeOverRepeatsNothingSettled(t *testing.T) {
 			stop()
 			execute(t, b, "update "+b.table("claims")+" set owner = 'dead', lease_ms = 0")
 			held["3"].Ack()
-			again := subscribe(t.Context(), t, newTransport(t, b.DB, b.cfg), "s", 10, "a")
+			again := subscribe(t.Context(), t, testsql.NewTransport(t, b.DB, b.cfg), "s", 10, "a")
 			ackAll(t, again, "3", "4", "7", "8", "10")
 			wantQuiet(t, again)
 			eventually(t, b.DB, 0, "select count(*) from "+b.table("claims"))
@@ -364,7 +365,7 @@ func TestSlowConsumerHoardsNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := open(t)
-			fast := newTransport(t, b.DB, b.cfg)
+			fast := testsql.NewTransport(t, b.DB, b.cfg)
 			ch := subscribe(t.Context(), t, fast, "s", 10, "a")
 			const n = 3000
 			for i := 0; i < n; i += 500 {
@@ -376,7 +377,7 @@ func TestSlowConsumerHoardsNothing(t *testing.T) {
 				seen++
 			}
 			// It stops. What it holds unsettled are those in flight; the rest is for others.
-			other := subscribe(t.Context(), t, newTransport(t, b.DB, b.cfg), "s", 10, "a")
+			other := subscribe(t.Context(), t, testsql.NewTransport(t, b.DB, b.cfg), "s", 10, "a")
 			for seen < n-10 {
 				receive(t, other).Ack()
 				seen++
@@ -394,7 +395,7 @@ func TestLongHandlerKeepsItsLease(t *testing.T) {
 			t.Parallel()
 			b := open(t)
 			b.cfg.Lease = time.Second
-			tr := newTransport(t, b.DB, b.cfg)
+			tr := testsql.NewTransport(t, b.DB, b.cfg)
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
 			ch := subscribe(ctx, t, tr, "s", 2, "a")
@@ -405,7 +406,7 @@ func TestLongHandlerKeepsItsLease(t *testing.T) {
 			}
 			second.Ack()
 			again := receive(t, ch) // an exception, which has a lease of its own
-			other := subscribe(t.Context(), t, newTransport(t, b.DB, b.cfg), "s", 2, "a")
+			other := subscribe(t.Context(), t, testsql.NewTransport(t, b.DB, b.cfg), "s", 2, "a")
 			select {
 			case msg := <-other:
 				t.Fatalf("%s is handled twice", msg.UUID)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gotidings/tidings/internal/testsql"
 	"github.com/gotidings/tidings/transports"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
@@ -17,8 +18,8 @@ func TestPlansDoNotDependOnStatistics(t *testing.T) {
 	const n = 40_000
 	took := make(map[string]time.Duration)
 	for _, statistics := range []string{"none", "stale", "fresh"} {
-		db, cfg := postgres(t)
-		tr := newTransport(t, db, cfg)
+		db, cfg := testsql.Postgres(t)
+		tr := testsql.NewTransport(t, db, cfg)
 		messages := backend{db, cfg}.table("messages")
 		execute(t, db, "alter table "+messages+" set (autovacuum_enabled = false)")
 		if statistics == "stale" { // few messages, and all of another topic
