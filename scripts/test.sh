@@ -33,8 +33,26 @@ fi
 # "work" is every package of every module of go.work; a module that has none yet is
 # passed over.
 status=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# tests runs go test with the arguments, and leaves what it said in $log and its status in $status.
+tests() {
+	{ go test $race -shuffle=on -count=1 "$@" 2>&1 || echo $? >"$log.status"; } | tee "$log"
+	status=$(cat "$log.status" 2>/dev/null || echo 0)
+	rm -f "$log.status"
+}
+
 echo "go test${race:+ $race} -shuffle=on -count=1${*:+ $*} work"
-go test $race -shuffle=on -count=1 "$@" work || status=$?
+tests "$@" work
+
+# The race detector itself dies now and then ("ThreadSanitizer: CHECK failed"), which says
+# nothing about a test. Where that is all that has happened, those packages run once more.
+if [ "$status" != 0 ] && grep -q '^ThreadSanitizer: CHECK failed' "$log" && ! grep -q -e '^ *--- FAIL' -e 'WARNING: DATA RACE' -e '^panic: ' "$log"; then
+	died=$(sed -n 's/^FAIL[[:space:]]\{1,\}\([^[:space:]]\{1,\}\).*/\1/p' "$log")
+	echo "AGAIN: the race detector died, and nothing failed:" $died
+	tests "$@" $died
+fi
 [ -z "$note" ] || echo "$note"
 if [ -n "$race" ] && [ $# = 0 ]; then # what events may allocate, which the race detector changes
 	go test -count=1 -run '^TestAllocationsPerEvent$' ./bench || status=$?

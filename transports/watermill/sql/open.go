@@ -81,8 +81,10 @@ func (p publisher) Publish(topic string, messages ...*message.Message) error {
 
 func (p publisher) Close() error { return errors.Join(p.Publisher.Close(), p.closeDB()) }
 
-// closeGrace is how long a subscriber may take to commit what was acknowledged.
-const closeGrace = time.Second
+// closeGrace is how long a subscriber may take to commit what was acknowledged, which comes
+// again if it does not. A busy database needs more than a second; a replica on standby takes
+// that long to close.
+const closeGrace = 3 * time.Second
 
 // subscriber ends a query that waits for another replica to finish with the group:
 // watermill-sql's own Close waits for it.
