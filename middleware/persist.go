@@ -20,16 +20,17 @@ const (
 // persist writes a message to where it is to wait, a poison queue or a delay,
 // until that succeeds: the message may only be acknowledged afterwards. Between
 // tries it backs off. It gives up with an interruption when stopping is closed,
-// when the delivery's context or its [HoldLimit] ends, or when the subscription is
-// gone.
+// when the delivery's context or its [HoldLimit] ends, when the subscription is
+// gone, or, unless it is to insist, when a write hangs.
 //
 // The writes' own context is not that of the delivery: a write under way when
 // the shutdown begins is finished, unless it hangs.
-func persist(msg *message.Message, stopping <-chan struct{}, onError func(error), write func(context.Context) error) error {
+func persist(msg *message.Message, stopping <-chan struct{}, insist bool, onError func(error), write func(context.Context) error) error {
 	delay := persistMinDelay
 	for {
 		ctx, cancel := finishing(msg.Context(), persistTimeout)
 		err := write(ctx)
+		hung := errors.Is(ctx.Err(), context.DeadlineExceeded)
 		cancel()
 		if err == nil {
 			return nil
@@ -41,7 +42,7 @@ func persist(msg *message.Message, stopping <-chan struct{}, onError func(error)
 			pause(msg, persistGoneWait, stopping)
 			return interruption(err)
 		}
-		if !pause(msg, delay, stopping) {
+		if hung && !insist || !pause(msg, delay, stopping) {
 			return interruption(err)
 		}
 		delay = min(2*delay, persistMaxDelay)

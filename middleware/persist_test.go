@@ -156,20 +156,32 @@ func TestWriteIsGivenUpWhenThereIsNoSuchSubscription(t *testing.T) {
 	}
 }
 
-func TestWriteThatHangsIsCutOffAndTriedAgain(t *testing.T) {
+func TestPoisoningThatHangsIsCutOffAndTriedAgain(t *testing.T) {
 	t.Parallel()
-	for name, build := range writers {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				w := newWriter(&store{failures: 2, hang: true})
-				h := build(w)(returning(errBoom))
-				_, err := h(newMessage(t.Context()))
-				equal(t, "error", err, nil)
-				equalSlices(t, "times of writing", w.store.times(), []time.Duration{0, 30_100 * time.Millisecond, 60_300 * time.Millisecond})
-			})
-		})
-	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWriter(&store{failures: 2, hang: true})
+		h := w.poison()(returning(errBoom))
+		_, err := h(newMessage(t.Context()))
+		equal(t, "error", err, nil)
+		equalSlices(t, "times of writing", w.store.times(), []time.Duration{0, 30_100 * time.Millisecond, 60_300 * time.Millisecond})
+	})
+}
+
+// A handler that would succeed by now is not kept from its message by a delay that can't
+// be had.
+func TestRedeliveryThatHangsGivesTheMessageBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWriter(&store{failures: 2, hang: true})
+		h := w.redelivery()(returning(errBoom))
+		start := time.Now()
+		_, err := h(newMessage(t.Context()))
+		wantErrorIs(t, err, middleware.ErrInterrupted)
+		wantErrorIs(t, err, context.DeadlineExceeded)
+		equal(t, "waited", time.Since(start), 30*time.Second)
+		equal(t, "errors told", w.errors, 1)
+		equal(t, "writes told", w.written, 0)
+	})
 }
 
 func TestWriteUnderWayAtShutdownIsFinished(t *testing.T) {

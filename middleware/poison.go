@@ -110,7 +110,7 @@ func (c PoisonConfig) poison(msg *message.Message, cause error) error {
 			c.OnWriteError(err)
 		}
 	}
-	err := persist(msg, c.Stopping, onError, func(ctx context.Context) error {
+	err := persist(msg, c.Stopping, true, onError, func(ctx context.Context) error {
 		return c.Queue.Poison(ctx, c.Subscription, p.Message)
 	})
 	if err != nil {

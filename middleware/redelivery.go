@@ -136,9 +136,10 @@ func usedUp(err error) error {
 }
 
 // requeue hands the message to the transport. Afterwards this delivery of it is
-// to be acknowledged.
+// to be acknowledged. It does not insist: a place to wait that takes no messages may
+// take none for long, while the handler may succeed by now, so the message goes back.
 func (c RedeliveryConfig) requeue(msg *message.Message, cause error, delay time.Duration, counted bool) error {
-	err := persist(msg, c.Stopping, c.OnWriteError, func(ctx context.Context) error {
+	err := persist(msg, c.Stopping, false, c.OnWriteError, func(ctx context.Context) error {
 		return c.Requeuer.Requeue(ctx, c.Subscription, msg, delay)
 	})
 	if err == nil {

@@ -195,6 +195,9 @@ func (c *consumer) receive(ctx context.Context, careful bool) (*reception, error
 		if err := c.t.declareSubscription(ch, c.sub); err != nil {
 			return err
 		}
+		if err := c.declareDelays(ctx, ch); err != nil {
+			return err
+		}
 		r.ch, r.lost = ch, ch.NotifyClose(make(chan *amqp.Error, 1))
 		return r.consume(c.sub)
 	})
@@ -203,6 +206,15 @@ func (c *consumer) receive(ctx context.Context, careful bool) (*reception, error
 	}
 	r.acks = newAcks(r.ch)
 	return r, nil
+}
+
+// declareDelays makes the delay tiers before the first message fails. Failures come when
+// something breaks, and a broker that dies within a second of making a queue may lose it.
+func (c *consumer) declareDelays(ctx context.Context, ch *amqp.Channel) error {
+	if c.sub.Ephemeral {
+		return nil
+	}
+	return c.t.delays.do(ctx, func() error { return c.t.declareDelays(ch) })
 }
 
 // maxPrefetch is what the protocol can say, in 16 bits.

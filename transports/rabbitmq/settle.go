@@ -54,11 +54,11 @@ func (c *consumer) giveBack(r *reception, d *amqp.Delivery) {
 
 // renew sends a copy of a message, which comes in a while and whose count begins anew.
 // While the broker takes no messages, it waits: a nack would count, and poison a message
-// whose process lives.
+// whose process lives. Where only the delay tier takes none, the copy does without.
 func (c *consumer) renew(r *reception, d *amqp.Delivery) bool {
-	for !r.ch.IsClosed() { // else the message comes again, and the copy would be one more
+	for delay := patience; !r.ch.IsClosed(); delay = 0 { // once closed, the message comes again, and the copy would be one more
 		ctx, cancel := context.WithTimeout(c.base, 10*patience)
-		err := c.t.requeue(ctx, c.sub.Name, decode(d, c.t.cfg.Exchange), patience)
+		err := c.t.requeue(ctx, c.sub.Name, decode(d, c.t.cfg.Exchange), delay)
 		cancel()
 		if err == nil {
 			return true
