@@ -39,7 +39,7 @@
 //
 // All of it is durable. Queues are quorum queues. The delay tiers are shared by all
 // services of a vhost: a message waits 2^k seconds in the tier k, for each bit of its
-// delay. Messages that find no queue at the end of that, because their subscription was
+// delay. They are made with the first durable subscription. Messages that find no queue at the end of that, because their subscription was
 // removed, are kept in the queue tidings.unrouted, the newest 100,000. Ephemeral
 // subscriptions have exclusive queues, which end with the connection.
 //
@@ -82,7 +82,8 @@
 // The broker, not this package, is at risk in the first second of a new quorum queue: a
 // single node of 3.10 that is killed within about a second after it has made the queue
 // loses what was confirmed there, and the queue has no leader any more. Subscribing then
-// fails with "waiting for the broker's answer". This makes it usable again, with the
+// fails with "waiting for the broker's answer", and where it is a delay tier, what should
+// wait there comes again after half a minute instead. This makes it usable again, with the
 // vhost (%2F is "/") and the queue's name:
 //
 //	rabbitmqctl eval 'ra:trigger_election({list_to_atom("%2F_shop.audit"), node()}).'

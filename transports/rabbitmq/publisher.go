@@ -66,7 +66,13 @@ func (p *publisher) publish(ctx context.Context, messages []outgoing) []error {
 				again, againIndex = append(again, pending[i]), append(againIndex, at)
 			}
 		}
-		if len(again) == 0 || !sleep(ctx, delay) {
+		if len(again) == 0 {
+			return results
+		}
+		if !sleep(ctx, delay) {
+			for _, at := range againIndex {
+				results[at] = ended(ctx, errNacked.Error())
+			}
 			return results
 		}
 		pending, index = again, againIndex
