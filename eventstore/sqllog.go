@@ -208,6 +208,10 @@ func (l *sqlLog) createReplay(ctx context.Context, row replayRow) error {
 	})
 }
 
+func (l *sqlLog) moveReplay(ctx context.Context, from, to replayRow) error {
+	return l.advanceReplay(ctx, from, to, func(context.Context, tsql.Tx) error { return nil })
+}
+
 // advanceReplay sends and moves on in one transaction, first the row, so that of two who
 // do the same one waits for the other and then finds that it is not its turn.
 func (l *sqlLog) advanceReplay(ctx context.Context, from, to replayRow, send func(ctx context.Context, tx tsql.Tx) error) error {
