@@ -204,7 +204,7 @@ func TestReplayToRabbitMQIsKilled(t *testing.T) {
 	b := newBroker(t, "killed", "whole")
 	w := toRabbitMQ(t, b)
 	topic := b.id + ".a"
-	const n = 1000
+	const n = 600
 	var all []transports.Outgoing
 	for i := range n {
 		e := event(topic, fmt.Sprint(i))
@@ -214,17 +214,22 @@ func TestReplayToRabbitMQIsKilled(t *testing.T) {
 	w.publish(t, all...)
 	killed := b.id + ".killed"
 	interrupted(t, w, eventstore.Replay{ID: "r", Subscription: killed, Declare: []string{topic}, Control: eventstore.Control{Batch: 1}}, 1)
-	text, err := json.Marshal(order{Driver: "pgx", DSN: w.dsn(t), Schema: w.cfg.Schema, Replay: "r", Broker: b.url})
+	far := newWire(t, b.url)
+	text, err := json.Marshal(order{Driver: "pgx", DSN: w.dsn(t), Schema: w.cfg.Schema, Replay: "r", Broker: far.url})
 	if err != nil {
 		t.Fatal(err)
 	}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // moments, no secrets
-	const kills = 8
-	for range kills {
-		after, moment := 1+random.IntN(8), time.Duration(random.IntN(8000))*time.Microsecond
-		if runChild(t, self, string(text), after, moment) {
+	const kills = 6
+	for i := range kills {
+		after, moment := 1+random.IntN(4), time.Duration(random.IntN(40_000))*time.Microsecond
+		loses := func() {}
+		if i%2 == 0 { // with what is on the way, as when the machine dies
+			loses = far.cut
+		}
+		if runChild(t, self, string(text), after, moment, loses) {
 			t.Fatal("the replay was done before it was killed")
 		}
 		p, err := w.store.Replays(t.Context())
@@ -238,7 +243,7 @@ func TestReplayToRabbitMQIsKilled(t *testing.T) {
 			}
 		}
 	}
-	if !runChild(t, self, string(text), n, 0) {
+	if !runChild(t, self, string(text), n, 0, nil) {
 		t.Fatal("the last child has not finished the replay")
 	}
 	t.Logf("%d copies", w.waiting(t, killed)-n)
@@ -254,9 +259,9 @@ func TestReplayToRabbitMQIsKilled(t *testing.T) {
 	}
 }
 
-// runChild has a child go on with the replay, and kills it some time after it has told of so
-// many batches. It reports whether the child has finished the replay.
-func runChild(t *testing.T, self, text string, after int, moment time.Duration) (done bool) {
+// runChild has a child go on with the replay, and calls loses and kills it, some time after it
+// has told of so many batches. It reports whether the child has finished the replay.
+func runChild(t *testing.T, self, text string, after int, moment time.Duration, loses func()) (done bool) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), self)
 	cmd.Env = append(os.Environ(), childEnv+"="+text)
@@ -273,7 +278,10 @@ func runChild(t *testing.T, self, text string, after int, moment time.Duration) 
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		done = done || lines.Text() == "done"
 		if seen++; seen == after {
-			time.AfterFunc(moment, func() { _ = cmd.Process.Kill() }) // it may have ended
+			time.AfterFunc(moment, func() {
+				loses()
+				_ = cmd.Process.Kill() // it may have ended
+			})
 		}
 	}
 	if err := cmd.Wait(); seen < after && !done {
