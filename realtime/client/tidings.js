@@ -72,7 +72,8 @@ export class Live {
     /** @type {WebSocket | undefined} */ this._socket = undefined;
     /** @type {AbortController | undefined} */ this._stream = undefined;
     this._run = 0; // of the connection that counts; what belongs to another is ignored
-    this._failures = 0; // since a connection was open
+    this._failures = 0; // attempts, since something was received
+    this._received = false; // something, on the connection that counts
     this._expired = false; // the token was, with no connection since
     /** @type {any} */ this._timer = undefined;
     /** @type {State} */ this.state = "waiting";
@@ -154,6 +155,7 @@ export class Live {
       return;
     }
     const run = ++this._run;
+    this._received = false;
     const { token, transport = "auto" } = this._options;
     // Where WebSockets don't get through, every other attempt is a stream, which stays.
     const stream = transport === "sse" || (transport === "auto" &&
@@ -261,8 +263,11 @@ export class Live {
   /** @param {any} m */
   _receive(m) {
     // A connection that is cut at once, each time, is no success, so only what comes counts.
-    this._failures = 0;
-    this._expired = false;
+    if (m.type !== "close") {
+      this._received = true;
+      this._failures = 0;
+      this._expired = false;
+    }
     const group = this._groups.get(m.group);
     if (m.id) {
       // A node's positions count over all groups: this one is good for each that is joined.
@@ -308,7 +313,7 @@ export class Live {
     if (expired) {
       this._expired = true;
       delay = 0; // with a new token
-    } else this._failures++;
+    } else if (!this._received) this._failures++;
     this._timer = setTimeout(() => this._open(), delay);
   }
 }

@@ -88,7 +88,8 @@ func TestRequeueBatchIsPipelined(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop()
-	for range ch { //nolint:revive // nothing comes; it ends when the consumer has
+	for range ch { // nothing comes; it ends when the consumer has
+		continue
 	}
 
 	cfg := b.cfg
