@@ -31,7 +31,7 @@ func TestInterruption(t *testing.T) {
 	}
 	conn, res, err := websocket.Dial(t.Context(), "ws://hub/live/", &websocket.DialOptions{HTTPClient: n.client(), Subprotocols: []string{subprotocol, bearerOf("ada")}})
 	if err == nil || res == nil || res.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("a socket meanwhile: %v, %v", conn, err)
+		t.Errorf("a socket meanwhile: connected %t, %v", conn != nil, err)
 	}
 	if n.hub.Stats().Clients != 0 {
 		t.Errorf("%d clients are there", n.hub.Stats().Clients)

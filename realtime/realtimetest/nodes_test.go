@@ -117,6 +117,7 @@ type watcher struct {
 // watch connects until the node takes it.
 func (n *brokerNode) watch(after string) *watcher {
 	n.t.Helper()
+	client := &http.Client{Timeout: time.Minute} // also of what is read of a stream
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		req, err := http.NewRequestWithContext(n.t.Context(), http.MethodGet, n.URL+"/?group=document_1", http.NoBody)
 		if err != nil {
@@ -125,7 +126,7 @@ func (n *brokerNode) watch(after string) *watcher {
 		if after != "" {
 			req.Header.Set("Last-Event-ID", after)
 		}
-		res, err := http.DefaultClient.Do(req)
+		res, err := client.Do(req)
 		if err != nil {
 			n.t.Fatal(err)
 		}
