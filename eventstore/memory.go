@@ -179,6 +179,7 @@ func (m *memory) createReplay(_ context.Context, row replayRow) error {
 	if _, taken := m.saved[row.ID]; taken {
 		return ErrReplayTaken
 	}
+	row.Created = time.Now().UTC()
 	m.saved[row.ID] = row
 	return nil
 }

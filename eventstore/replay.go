@@ -51,7 +51,7 @@ type Progress struct {
 	Until        Cursor    // the end of the range
 	Fraction     float64   // of the places of the range that is behind, from 0 to 1
 	Done         bool      // all are sent
-	Created      time.Time // by the database's clock
+	Created      time.Time // by the clock of the store's database
 }
 
 // replayRow is a replay as it is kept.
@@ -136,6 +136,9 @@ func (s *Store) Replay(ctx context.Context, target transports.Transport, r Repla
 	}
 	if err := s.replays.createReplay(ctx, row); err != nil {
 		return Progress{}, fmt.Errorf("eventstore: replay: %w", err)
+	}
+	if row, _, err = s.replays.loadReplay(ctx, row.ID); err != nil { // with the time at which it was made
+		return Progress{}, err
 	}
 	return s.run(ctx, target, row, r.Control)
 }

@@ -49,6 +49,7 @@
 const CLOSE_UNAUTHORIZED = 4401;
 const CLOSE_BAD_MESSAGE = 4400;
 const CLOSE_EXPIRED = 4419;
+const CLOSE_TOO_LARGE = 1009; // a join, of a group whose name can't be one
 const REMEMBERED = 512; // events, to tell copies after a reconnection
 
 /**
@@ -301,9 +302,10 @@ export class Live {
     this._drop();
     for (const group of this._groups.values()) group.joined = false;
     const expired = code === CLOSE_EXPIRED && this._options.token && !this._expired;
-    if (code === CLOSE_UNAUTHORIZED || code === CLOSE_BAD_MESSAGE || (code === CLOSE_EXPIRED && !expired)) {
+    const bad = code === CLOSE_BAD_MESSAGE || code === CLOSE_TOO_LARGE; // and would be again
+    if (code === CLOSE_UNAUTHORIZED || bad || (code === CLOSE_EXPIRED && !expired)) {
       this.close();
-      this._options.onError?.({ code: code === CLOSE_BAD_MESSAGE ? "bad_message" : "unauthorized", message: reason });
+      this._options.onError?.({ code: bad ? "bad_message" : "unauthorized", message: reason });
       return;
     }
     this._say("waiting", "");

@@ -61,6 +61,12 @@ export async function scenario({ connect, url, transport, control }) {
   const stranger = connect(url, { transport, token: () => "eve", onError: (error) => say(`failed ${error.code}`) });
   stranger.join("document_1", listener);
   await until("failed unauthorized");
+
+  const long = connect(url, { transport, token: () => "ada", minDelay: 10, onError: (error) => say(`long ${error.code}`) });
+  long.join("document_1", listener);
+  long.join("x".repeat(10000), { error: (error) => say(`long ${error.code}`) }); // does not come again for ever
+  await until(transport === "sse" ? "long bad_group" : "long bad_message");
+  long.close();
   const events = log.filter((line) => line.includes("progress"));
   return { via: [...via].join(), tokens, events, state: stranger.state };
 }
