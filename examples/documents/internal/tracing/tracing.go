@@ -1,0 +1,85 @@
+// Package tracing makes OpenTelemetry spans where the example's services talk over HTTP and
+// take messages, and hands their context on, as W3C trace context. Package telemetry does
+// the same for the bus and the outbox.
+package tracing
+
+import (
+	"net/http"
+
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+)
+
+const scope = "github.com/gotidings/tidings/examples/documents/internal/tracing"
+
+var propagator = propagation.TraceContext{}
+
+// Server makes a span of each request, in the trace of the caller if that sends one.
+func Server(tp trace.TracerProvider, next http.Handler) http.Handler {
+	tracer := tp.Tracer(scope)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+		ctx, span := tracer.Start(ctx, r.Method, trace.WithSpanKind(trace.SpanKindServer),
+			trace.WithAttributes(semconv.HTTPRequestMethodKey.String(r.Method), semconv.URLPath(r.URL.Path)))
+		defer span.End()
+		r = r.WithContext(ctx)
+		answer := &answer{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(answer, r)
+		if r.Pattern != "" { // set by the mux; "POST /documents" has few values, a path has many
+			span.SetName(r.Pattern)
+		}
+		span.SetAttributes(semconv.HTTPResponseStatusCode(answer.status))
+		if answer.status >= http.StatusInternalServerError {
+			span.SetStatus(codes.Error, http.StatusText(answer.status))
+		}
+	})
+}
+
+// answer remembers the status of an answer.
+type answer struct {
+	http.ResponseWriter
+	status int
+}
+
+func (a *answer) WriteHeader(status int) {
+	a.status = status
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// Client makes a span of each try of a request, and sends its context along. A nil base
+// means http.DefaultTransport.
+func Client(tp trace.TracerProvider, base http.RoundTripper) http.RoundTripper {
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	return &client{tracer: tp.Tracer(scope), base: base}
+}
+
+type client struct {
+	tracer trace.Tracer
+	base   http.RoundTripper
+}
+
+func (c *client) RoundTrip(r *http.Request) (*http.Response, error) {
+	ctx, span := c.tracer.Start(r.Context(), r.Method+" "+r.URL.Path, trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(semconv.HTTPRequestMethodKey.String(r.Method), semconv.ServerAddress(r.URL.Host)))
+	defer span.End()
+	r = r.Clone(ctx) // a RoundTripper may not change its request
+	propagator.Inject(ctx, propagation.HeaderCarrier(r.Header))
+	resp, err := c.base.RoundTrip(r)
+	if err != nil {
+		span.RecordError(err)
+		span.SetStatus(codes.Error, "no answer")
+		return nil, err
+	}
+	span.SetAttributes(semconv.HTTPResponseStatusCode(resp.StatusCode))
+	if resp.StatusCode >= http.StatusBadRequest {
+		span.SetStatus(codes.Error, resp.Status)
+	}
+	return resp, nil
+}
