@@ -1,6 +1,7 @@
 // Package api is the REST API of the example.
 //
-//	POST /documents                {"name", "content"}: 202, and its place in Location
+//	POST /documents                {"name", "content", "id"}: 202, and its place in Location;
+//	                               with a UUID as id, it may be sent again
 //	GET  /documents                the newest first; ?status= ?before=<id> ?limit=
 //	GET  /documents/{id}
 //	GET  /documents/{id}/events    what has happened to it, from the event store
@@ -22,7 +23,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/eventstore"
 	"github.com/gotidings/tidings/examples/documents/internal/auth"
 	"github.com/gotidings/tidings/examples/documents/internal/document"
@@ -76,17 +76,17 @@ type View struct {
 func view(d document.Document) View { return View{d, d.Remaining.Milliseconds()} }
 
 func (a *api) post(w http.ResponseWriter, r *http.Request) {
-	var body struct{ Name, Content string }
+	var body struct{ ID, Name, Content string }
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 2*document.MaxContent)).Decode(&body); err != nil {
 		fail(w, http.StatusBadRequest, "the body can't be read: "+err.Error())
 		return
 	}
-	d, err := document.New(events.NewID(), auth.UserFrom(r.Context()), body.Name, body.Content, time.Now())
+	d, err := document.New(body.ID, auth.UserFrom(r.Context()), body.Name, body.Content, time.Now())
 	if err != nil {
 		fail(w, http.StatusUnprocessableEntity, strings.Split(err.Error(), "\n")...)
 		return
 	}
-	if err := a.Store.Add(r.Context(), d); err != nil {
+	if d, err = a.Store.Add(r.Context(), d); err != nil {
 		a.refuse(w, r, err)
 		return
 	}
@@ -168,6 +168,8 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, document.ErrNotFound):
 		fail(w, http.StatusNotFound, err.Error())
+	case errors.Is(err, document.ErrConflict):
+		fail(w, http.StatusConflict, "the id is taken")
 	case r.Context().Err() != nil: // who asked has gone away
 	default:
 		a.Logger.ErrorContext(r.Context(), "request failed", "path", r.URL.Path, "error", err)

@@ -7,6 +7,10 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/gotidings/tidings/events"
 )
 
 // Limits of what is submitted.
@@ -20,8 +24,9 @@ var (
 	// told apart, so that nobody can find out which ids exist.
 	ErrNotFound = errors.New("there is no such document")
 
-	// ErrConflict: another worker has changed the document meanwhile.
-	ErrConflict = errors.New("the document was changed by another worker")
+	// ErrConflict: another worker has changed the document meanwhile, or somebody else has
+	// taken its id.
+	ErrConflict = errors.New("the document is not what it was, or somebody else's")
 
 	// ErrRejected wraps what a step says of a document that it will never take, however
 	// often it is asked. The document fails.
@@ -92,8 +97,15 @@ type Results struct {
 }
 
 // New returns a document that waits to be processed, or every fault of what was submitted.
+// id is a UUID that the caller has made, so that a request may be sent again; empty makes one.
 func New(id, owner, name, content string, now time.Time) (Document, error) {
 	var faults []error
+	if id == "" {
+		id = events.NewID()
+	}
+	if parsed, err := uuid.Parse(id); err != nil || parsed.String() != id {
+		faults = append(faults, errors.New("id takes a UUID in lower case, or nothing"))
+	}
 	if n := utf8.RuneCountInString(name); n == 0 || n > MaxName || !utf8.ValidString(name) || hasControl(name) {
 		faults = append(faults, fmt.Errorf("name takes 1 to %d characters", MaxName))
 	}

@@ -35,21 +35,37 @@ var Schema = []string{
 
 const columns = `id, owner, name, content, status, step, progress, remaining, results, body, error, version, created, updated`
 
-// Add stores a new document and publishes [Requested].
-func (s *Store) Add(ctx context.Context, d Document) error {
-	return s.ob.InTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {
+// Add stores a new document and publishes [Requested]. When the owner has one of that id
+// it returns that, and nothing happens: the request was sent again. Somebody else's id is
+// [ErrConflict].
+func (s *Store) Add(ctx context.Context, d Document) (Document, error) {
+	exists := false
+	err := s.ob.InTx(ctx, nil, func(ctx context.Context, tx *sql.Tx) error {
 		results, err := json.Marshal(d.Results)
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `insert into documents (`+columns+`) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+		done, err := tx.ExecContext(ctx, `insert into documents (`+columns+`)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) on conflict (id) do nothing`,
 			d.ID, d.Owner, d.Name, d.Content, d.Status, d.Step, d.Progress, d.Remaining.Milliseconds(), string(results), d.Results.Text, d.Error,
 			d.Version, d.CreatedAt.UnixMilli(), d.UpdatedAt.UnixMilli())
 		if err != nil {
 			return fmt.Errorf("add document: %w", err)
 		}
+		if n, err := done.RowsAffected(); err != nil || n == 0 {
+			exists = true
+			return err
+		}
 		return s.publish(ctx, tx, &d)
 	})
+	if err != nil || !exists {
+		return d, err
+	}
+	known, err := s.Of(ctx, d.Owner, d.ID)
+	if errors.Is(err, ErrNotFound) {
+		err = ErrConflict
+	}
+	return known, err
 }
 
 // Save stores a change of a document and publishes the event that tells of it:
