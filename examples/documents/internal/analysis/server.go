@@ -28,14 +28,14 @@ type summarised struct {
 // /healthz. A document without a word is answered 422.
 func Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /extract", call(func(s string) any { return extracted{s, len(strings.Fields(s))} }))
-	mux.HandleFunc("POST /classify", call(func(s string) any { return classified{classify(s)} }))
-	mux.HandleFunc("POST /summarise", call(func(s string) any { return summarised{firstSentence(s)} }))
+	mux.HandleFunc("POST /extract", answer(func(s string) any { return extracted{s, len(strings.Fields(s))} }))
+	mux.HandleFunc("POST /classify", answer(func(s string) any { return classified{classify(s)} }))
+	mux.HandleFunc("POST /summarise", answer(func(s string) any { return summarised{firstSentence(s)} }))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	return mux
 }
 
-func call(do func(string) any) http.HandlerFunc {
+func answer(do func(string) any) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var body text
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 8<<20)).Decode(&body); err != nil {

@@ -24,15 +24,15 @@ import (
 	"time"
 
 	"github.com/gotidings/tidings/eventstore"
-	"github.com/gotidings/tidings/examples/documents/internal/auth"
 	"github.com/gotidings/tidings/examples/documents/internal/document"
+	"github.com/gotidings/tidings/examples/documents/internal/httpauth"
 )
 
 // Config is what the API is made of. All fields are required.
 type Config struct {
 	Store        *document.Store
 	History      *eventstore.Store
-	Tokens       auth.Tokens
+	Tokens       *httpauth.Tokens
 	Statistics   func(ctx context.Context, owner string) (map[string]int, error)
 	Dependencies func() []Dependency
 	Logger       *slog.Logger
@@ -62,9 +62,9 @@ func New(cfg Config) http.Handler {
 		respond(w, http.StatusOK, map[string]any{"dependencies": a.Dependencies()})
 	})
 	mux.HandleFunc("GET /me", func(w http.ResponseWriter, r *http.Request) {
-		respond(w, http.StatusOK, map[string]string{"user": auth.UserFrom(r.Context())})
+		respond(w, http.StatusOK, map[string]string{"user": httpauth.Caller(r.Context())})
 	})
-	return cfg.Tokens.Require(mux)
+	return httpauth.RequireBearer(cfg.Tokens, mux)
 }
 
 // View is a document as the API shows it.
@@ -81,7 +81,7 @@ func (a *api) post(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, "the body can't be read: "+err.Error())
 		return
 	}
-	d, err := document.New(body.ID, auth.UserFrom(r.Context()), body.Name, body.Content, time.Now())
+	d, err := document.New(body.ID, httpauth.Caller(r.Context()), body.Name, body.Content, time.Now())
 	if err != nil {
 		fail(w, http.StatusUnprocessableEntity, strings.Split(err.Error(), "\n")...)
 		return
@@ -95,7 +95,7 @@ func (a *api) post(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *api) get(w http.ResponseWriter, r *http.Request) {
-	d, err := a.Store.Of(r.Context(), auth.UserFrom(r.Context()), r.PathValue("id"))
+	d, err := a.Store.Of(r.Context(), httpauth.Caller(r.Context()), r.PathValue("id"))
 	if err != nil {
 		a.refuse(w, r, err)
 		return
@@ -104,7 +104,7 @@ func (a *api) get(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *api) list(w http.ResponseWriter, r *http.Request) {
-	q := document.Query{Owner: auth.UserFrom(r.Context()), Status: document.Status(r.FormValue("status")), Before: r.FormValue("before")}
+	q := document.Query{Owner: httpauth.Caller(r.Context()), Status: document.Status(r.FormValue("status")), Before: r.FormValue("before")}
 	if limit := r.FormValue("limit"); limit != "" {
 		var err error
 		if q.Limit, err = strconv.Atoi(limit); err != nil || q.Limit < 1 || q.Limit > 1000 {
@@ -136,7 +136,7 @@ type stored struct {
 }
 
 func (a *api) events(w http.ResponseWriter, r *http.Request) {
-	d, err := a.Store.Of(r.Context(), auth.UserFrom(r.Context()), r.PathValue("id"))
+	d, err := a.Store.Of(r.Context(), httpauth.Caller(r.Context()), r.PathValue("id"))
 	if err != nil {
 		a.refuse(w, r, err)
 		return
@@ -154,7 +154,7 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *api) statistics(w http.ResponseWriter, r *http.Request) {
-	counts, err := a.Statistics(r.Context(), auth.UserFrom(r.Context()))
+	counts, err := a.Statistics(r.Context(), httpauth.Caller(r.Context()))
 	if err != nil {
 		a.refuse(w, r, err)
 		return

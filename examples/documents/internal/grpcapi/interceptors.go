@@ -14,12 +14,12 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/gotidings/tidings/examples/documents/internal/auth"
+	"github.com/gotidings/tidings/examples/documents/internal/httpauth"
 )
 
 // authenticate returns a context with the user of a call. Probes of the health service need
 // no token.
-func authenticate(ctx context.Context, tokens auth.Tokens, method string) (context.Context, error) {
+func authenticate(ctx context.Context, tokens *httpauth.Tokens, method string) (context.Context, error) {
 	if strings.HasPrefix(method, "/"+healthpb.Health_ServiceDesc.ServiceName+"/") {
 		return ctx, nil
 	}
@@ -28,14 +28,14 @@ func authenticate(ctx context.Context, tokens auth.Tokens, method string) (conte
 	if values := md.Get("authorization"); len(values) == 1 {
 		header = values[0]
 	}
-	user, err := tokens.User(auth.Bearer(header))
-	if err != nil {
-		return nil, status.Error(codes.Unauthenticated, err.Error())
+	user, ok := tokens.Name(httpauth.TokenOf(header))
+	if !ok {
+		return nil, status.Error(codes.Unauthenticated, "the token is missing or wrong")
 	}
-	return auth.WithUser(ctx, user), nil
+	return httpauth.WithCaller(ctx, user), nil
 }
 
-func authenticateUnary(tokens auth.Tokens) grpc.UnaryServerInterceptor {
+func authenticateUnary(tokens *httpauth.Tokens) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		ctx, err := authenticate(ctx, tokens, info.FullMethod)
 		if err != nil {
@@ -45,7 +45,7 @@ func authenticateUnary(tokens auth.Tokens) grpc.UnaryServerInterceptor {
 	}
 }
 
-func authenticateStream(tokens auth.Tokens) grpc.StreamServerInterceptor {
+func authenticateStream(tokens *httpauth.Tokens) grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		ctx, err := authenticate(stream.Context(), tokens, info.FullMethod)
 		if err != nil {

@@ -11,9 +11,9 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
-	"github.com/gotidings/tidings/examples/documents/internal/auth"
 	"github.com/gotidings/tidings/examples/documents/internal/document"
 	pb "github.com/gotidings/tidings/examples/documents/internal/grpcapi/documentsv1"
+	"github.com/gotidings/tidings/examples/documents/internal/httpauth"
 	"github.com/gotidings/tidings/examples/documents/internal/tracing"
 	"github.com/gotidings/tidings/examples/documents/internal/watch"
 )
@@ -26,7 +26,7 @@ const most = 1000
 type Config struct {
 	Store   *document.Store
 	Watcher *watch.Watcher
-	Tokens  auth.Tokens
+	Tokens  *httpauth.Tokens
 	Tracer  trace.TracerProvider
 	Logger  *slog.Logger
 }

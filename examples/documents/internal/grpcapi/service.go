@@ -17,9 +17,9 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/gotidings/tidings/examples/documents/internal/auth"
 	"github.com/gotidings/tidings/examples/documents/internal/document"
 	pb "github.com/gotidings/tidings/examples/documents/internal/grpcapi/documentsv1"
+	"github.com/gotidings/tidings/examples/documents/internal/httpauth"
 	"github.com/gotidings/tidings/examples/documents/internal/watch"
 )
 
@@ -64,7 +64,7 @@ type submission interface {
 }
 
 func (s *service) submit(ctx context.Context, r submission) (document.Document, error) {
-	d, err := document.New(r.GetDocumentId(), auth.UserFrom(ctx), r.GetName(), r.GetContent(), time.Now())
+	d, err := document.New(r.GetDocumentId(), httpauth.Caller(ctx), r.GetName(), r.GetContent(), time.Now())
 	if err != nil {
 		return d, status.Error(codes.InvalidArgument, strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
@@ -76,7 +76,7 @@ func (s *service) submit(ctx context.Context, r submission) (document.Document, 
 
 func (s *service) StreamDocuments(r *pb.StreamDocumentsRequest, stream pb.DocumentService_StreamDocumentsServer) error {
 	ctx := stream.Context()
-	q := document.Query{Owner: auth.UserFrom(ctx)}
+	q := document.Query{Owner: httpauth.Caller(ctx)}
 	if r.GetStatus() != pb.Status_STATUS_UNSPECIFIED {
 		q.Status = document.Status(strings.ToLower(strings.TrimPrefix(r.GetStatus().String(), "STATUS_")))
 		if !q.Status.Valid() {

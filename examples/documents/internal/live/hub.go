@@ -13,8 +13,8 @@ import (
 
 	"github.com/gotidings/tidings/bus"
 	"github.com/gotidings/tidings/events"
-	"github.com/gotidings/tidings/examples/documents/internal/auth"
 	"github.com/gotidings/tidings/examples/documents/internal/document"
+	"github.com/gotidings/tidings/examples/documents/internal/httpauth"
 	"github.com/gotidings/tidings/realtime"
 )
 
@@ -25,6 +25,8 @@ const (
 	queueLength = 1024
 )
 
+var errUnauthenticated = errors.New("the token is missing or wrong")
+
 // DocumentGroup is the group that gets the events of a document.
 func DocumentGroup(id string) string { return "document_" + id }
 
@@ -32,14 +34,17 @@ func DocumentGroup(id string) string { return "document_" + id }
 func UserGroup(user string) string { return "user_" + user }
 
 // NewHub makes the hub, with its subscription on a bus that has not started.
-func NewHub(b *bus.Bus, tokens auth.Tokens, store *document.Store, log *slog.Logger) (*realtime.Hub, error) {
+func NewHub(b *bus.Bus, tokens *httpauth.Tokens, store *document.Store, log *slog.Logger) (*realtime.Hub, error) {
 	hub, err := realtime.New(realtime.Config{
 		Bus:       b,
 		MaxGroups: maxGroups, QueueLength: queueLength,
 		Logger: log,
 		Authenticate: func(r *http.Request) (realtime.Principal, error) {
-			user, err := tokens.User(realtime.BearerToken(r))
-			return realtime.Principal{ID: user}, err
+			user, ok := tokens.Name(realtime.BearerToken(r))
+			if !ok {
+				return realtime.Principal{}, errUnauthenticated
+			}
+			return realtime.Principal{ID: user}, nil
 		},
 		Authorize: authorize(store),
 	})

@@ -1,6 +1,6 @@
-// Package tracing makes OpenTelemetry spans where the example's services talk over HTTP and
-// take messages, and hands their context on, as W3C trace context. Package telemetry does
-// the same for the bus and the outbox.
+// Package tracing makes OpenTelemetry spans where the example's services answer HTTP and gRPC
+// and take messages, in the trace of the caller (W3C trace context). Package httpclient does
+// so for the calls that they make, and package telemetry for the bus and the outbox.
 package tracing
 
 import (
@@ -50,36 +50,3 @@ func (a *answer) WriteHeader(status int) {
 
 // Unwrap is for http.ResponseController.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
-
-// Client makes a span of each try of a request, and sends its context along. A nil base
-// means http.DefaultTransport.
-func Client(tp trace.TracerProvider, base http.RoundTripper) http.RoundTripper {
-	if base == nil {
-		base = http.DefaultTransport
-	}
-	return &client{tracer: tp.Tracer(scope), base: base}
-}
-
-type client struct {
-	tracer trace.Tracer
-	base   http.RoundTripper
-}
-
-func (c *client) RoundTrip(r *http.Request) (*http.Response, error) {
-	ctx, span := c.tracer.Start(r.Context(), r.Method+" "+r.URL.Path, trace.WithSpanKind(trace.SpanKindClient),
-		trace.WithAttributes(semconv.HTTPRequestMethodKey.String(r.Method), semconv.ServerAddress(r.URL.Host)))
-	defer span.End()
-	r = r.Clone(ctx) // a RoundTripper may not change its request
-	propagator.Inject(ctx, propagation.HeaderCarrier(r.Header))
-	resp, err := c.base.RoundTrip(r)
-	if err != nil {
-		span.RecordError(err)
-		span.SetStatus(codes.Error, "no answer")
-		return nil, err
-	}
-	span.SetAttributes(semconv.HTTPResponseStatusCode(resp.StatusCode))
-	if resp.StatusCode >= http.StatusBadRequest {
-		span.SetStatus(codes.Error, resp.Status)
-	}
-	return resp, nil
-}

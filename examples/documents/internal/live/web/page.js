@@ -18,6 +18,7 @@ async function call(path, init = {}) {
   const response = await fetch(path, {
     ...init, headers: { Authorization: "Bearer " + token, "Content-Type": "application/json", ...init.headers },
   });
+  if (response.status === 401) throw new Error("the token is missing or wrong");
   const body = await response.json();
   if (!response.ok) throw new Error(body.errors?.join("; ") ?? response.statusText);
   return body;
