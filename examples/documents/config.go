@@ -43,6 +43,9 @@ const (
 	roleServices = "services" // what the worker calls: analysis and payments
 )
 
+// demoUser is whose token is made anew when there is none.
+const demoUser = "demo"
+
 var allRoles = []string{roleAPI, roleWorker, roleServices}
 
 func (c *config) has(role string) bool { return slices.Contains(c.roles, role) }
@@ -131,7 +134,7 @@ func (c *config) fill() {
 	}
 	c.key = cmp.Or(c.key, rand.Text()+rand.Text())
 	if c.has(roleAPI) && len(c.tokens) == 0 {
-		c.tokens = map[string]string{rand.Text(): "demo"}
+		c.tokens = map[string]string{rand.Text(): demoUser}
 	}
 	if c.once { // a free port, and delays that suit a test
 		c.addr, c.grpcAddr = "127.0.0.1:0", "127.0.0.1:0"

@@ -33,9 +33,17 @@ func openServices(ctx context.Context, cfg config, log *slog.Logger) (*servicesR
 		return r, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/analysis/", http.StripPrefix("/analysis", r.analysisFaults.Wrap(probed(verifier.Require(analysis.Handler())))))
-	mux.Handle("/api/payments/", r.paymentFaults.Wrap(verifier.Require(&paymentstest.Server{})))
-	mux.Handle("/api/payments", r.paymentFaults.Wrap(verifier.Require(&paymentstest.Server{})))
+	for path, service := range map[string]struct {
+		handler http.Handler
+		faults  *analysis.Faults
+	}{
+		"/analysis": {analysis.Handler(), &r.analysisFaults},
+		"/payments": {&paymentstest.Server{}, &r.paymentFaults},
+	} {
+		// The signature is over the whole path, so it is checked before that is shortened.
+		mux.Handle(path+"/", service.faults.Wrap(verifier.Require(http.StripPrefix(path, service.handler))))
+		mux.Handle("GET "+path+"/healthz", service.faults.Wrap(http.HandlerFunc(healthy)))
+	}
 	addresses := []string{cfg.servicesAddr}
 	if cfg.whole() {
 		addresses = []string{"127.0.0.1:0", "127.0.0.1:0"}
@@ -50,13 +58,8 @@ func openServices(ctx context.Context, cfg config, log *slog.Logger) (*servicesR
 	return r, nil
 }
 
-// probed answers GET /healthz, for which no signature is needed.
-func probed(next http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/", next)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	return mux
-}
+// healthy answers probes, for which no signature is needed.
+func healthy(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
 
 func (r *servicesRole) addresses() (all []string) {
 	for _, i := range r.instances {
@@ -86,4 +89,3 @@ func (r *servicesRole) Close() error {
 	}
 	return nil
 }
-

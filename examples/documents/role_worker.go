@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 
@@ -11,7 +12,9 @@ import (
 	"github.com/gotidings/tidings/examples/documents/internal/httpauth"
 	"github.com/gotidings/tidings/examples/documents/internal/httpclient"
 	"github.com/gotidings/tidings/examples/documents/internal/payments"
+	"github.com/gotidings/tidings/examples/documents/internal/tracing"
 	"github.com/gotidings/tidings/inbox"
+	"github.com/gotidings/tidings/transports"
 )
 
 // price is what the processing of a document costs.
@@ -27,6 +30,7 @@ type workerRole struct {
 	payments  *httpclient.Client
 	processor *document.Processor
 	http      *http.Transport
+	cancel    context.CancelFunc
 }
 
 func (s *service) openWorker(ctx context.Context) (r *workerRole, err error) {
@@ -39,7 +43,7 @@ func (s *service) openWorker(ctx context.Context) (r *workerRole, err error) {
 	if r.analysis, err = s.client(r, "analysis", "/analysis"); err != nil {
 		return r, err
 	}
-	if r.payments, err = s.client(r, "payments", ""); err != nil {
+	if r.payments, err = s.client(r, "payments", "/payments"); err != nil {
 		return r, err
 	}
 	a := analysis.NewClient(r.analysis)
@@ -53,7 +57,7 @@ func (s *service) openWorker(ctx context.Context) (r *workerRole, err error) {
 func (s *service) client(r *workerRole, name, path string) (*httpclient.Client, error) {
 	return httpclient.New(httpclient.Config{
 		Name: name, BaseURL: s.services.addresses()[0] + path, Transport: r.http,
-		Auth: httpauth.HMAC(keyID, []byte(s.cfg.key)),
+		Auth:       httpauth.HMAC(keyID, []byte(s.cfg.key)),
 		RetryDelay: s.cfg.retryDelay, BreakerDelay: s.cfg.breakerDelay, TracerProvider: s.tracer, Logger: s.log,
 	})
 }
@@ -72,10 +76,31 @@ func charge(client *payments.Client) document.StepFunc {
 }
 
 func (r *workerRole) start(ctx context.Context, s *service) error {
+	sctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	r.cancel = cancel
+	ch, err := s.broker.Subscribe(sctx, transports.Subscription{Name: s.cfg.name + ".process", Topics: []string{document.RequestedType}, Concurrency: 4})
+	if err != nil {
+		return err
+	}
+	for range 4 {
+		s.running.Go(func() {
+			for msg := range ch {
+				var e document.Requested
+				_ = json.Unmarshal(msg.Payload, &e)
+				err := tracing.Message(msg.Context(), s.tracer, "process", msg.Metadata, func(ctx context.Context) error { return r.processor.Process(ctx, e.DocumentID) })
+				if err != nil {
+					s.log.Error("process", "error", err)
+					msg.Nack()
+				} else {
+					msg.Ack()
+				}
+			}
+		})
+	}
 	return nil
 }
 
-func (r *workerRole) stop(ctx context.Context) error { return nil }
+func (r *workerRole) stop(ctx context.Context) error { r.cancel(); return nil }
 
 // Close lets go of what the worker keeps.
 func (r *workerRole) Close() error {

@@ -24,14 +24,13 @@ type summarised struct {
 	Summary string `json:"summary"`
 }
 
-// Handler returns the analysis service: POST /extract, /classify and /summarise, and GET
-// /healthz. A document without a word is answered 422.
+// Handler returns the analysis service: POST /extract, /classify and /summarise. A document
+// without a word is answered 422.
 func Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /extract", answer(func(s string) any { return extracted{s, len(strings.Fields(s))} }))
 	mux.HandleFunc("POST /classify", answer(func(s string) any { return classified{classify(s)} }))
 	mux.HandleFunc("POST /summarise", answer(func(s string) any { return summarised{firstSentence(s)} }))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	return mux
 }
 
