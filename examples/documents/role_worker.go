@@ -2,9 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
+
+	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/gotidings/tidings/examples/documents/internal/analysis"
 	"github.com/gotidings/tidings/examples/documents/internal/document"
@@ -12,9 +13,9 @@ import (
 	"github.com/gotidings/tidings/examples/documents/internal/httpauth"
 	"github.com/gotidings/tidings/examples/documents/internal/httpclient"
 	"github.com/gotidings/tidings/examples/documents/internal/payments"
+	"github.com/gotidings/tidings/examples/documents/internal/queue"
 	"github.com/gotidings/tidings/examples/documents/internal/tracing"
 	"github.com/gotidings/tidings/inbox"
-	"github.com/gotidings/tidings/transports"
 )
 
 // price is what the processing of a document costs.
@@ -29,6 +30,7 @@ type workerRole struct {
 	analysis  *httpclient.Client
 	payments  *httpclient.Client
 	processor *document.Processor
+	queue     *queue.Processor[document.Requested]
 	http      *http.Transport
 	cancel    context.CancelFunc
 }
@@ -51,7 +53,13 @@ func (s *service) openWorker(ctx context.Context) (r *workerRole, err error) {
 		document.Extract: a.Extract, document.Classify: a.Classify, document.Summarise: a.Summarise,
 		document.Charge: charge(payments.New(r.payments)),
 	})
-	return r, nil
+	name := s.cfg.name + ".process"
+	r.queue, err = queue.New(queue.Config[document.Requested]{
+		Transport: s.broker, Name: name, Topics: []string{document.RequestedType},
+		Handle: r.process, RetryDelay: s.cfg.retryDelay, Logger: s.log,
+		Middleware: []message.HandlerMiddleware{only(s.cfg.name), tracing.Messages(s.tracer, name)},
+	})
+	return r, err
 }
 
 func (s *service) client(r *workerRole, name, path string) (*httpclient.Client, error) {
@@ -75,32 +83,33 @@ func charge(client *payments.Client) document.StepFunc {
 	}
 }
 
+// process takes a document through its steps, and says what becomes of its message.
+func (r *workerRole) process(ctx context.Context, d queue.Delivery[document.Requested]) queue.Settlement {
+	err := r.processor.Process(ctx, d.Body.DocumentID)
+	switch {
+	case err == nil:
+		return queue.Complete()
+	case errors.Is(err, document.ErrNotFound):
+		return queue.DeadLetter("unknown_document", err.Error())
+	case d.Last && ctx.Err() == nil:
+		// Its owner is told before the message is put aside: a crash in between is followed
+		// by another delivery, which finds the document failed.
+		if err := r.processor.GiveUp(ctx, d.Body.DocumentID, "it could not be processed: "+err.Error()); err != nil {
+			return queue.Abandon(err)
+		}
+	}
+	return queue.Abandon(err)
+}
+
 func (r *workerRole) start(ctx context.Context, s *service) error {
-	sctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	r.cancel = cancel
-	ch, err := s.broker.Subscribe(sctx, transports.Subscription{Name: s.cfg.name + ".process", Topics: []string{document.RequestedType}, Concurrency: 4})
-	if err != nil {
+	if err := r.queue.Start(ctx); err != nil {
 		return err
 	}
-	for range 4 {
-		s.running.Go(func() {
-			for msg := range ch {
-				var e document.Requested
-				_ = json.Unmarshal(msg.Payload, &e)
-				err := tracing.Message(msg.Context(), s.tracer, "process", msg.Metadata, func(ctx context.Context) error { return r.processor.Process(ctx, e.DocumentID) })
-				if err != nil {
-					s.log.Error("process", "error", err)
-					msg.Nack()
-				} else {
-					msg.Ack()
-				}
-			}
-		})
-	}
+	s.goes(r.queue.Wait)
 	return nil
 }
 
-func (r *workerRole) stop(ctx context.Context) error { r.cancel(); return nil }
+func (r *workerRole) stop(ctx context.Context) error { return r.queue.Stop(ctx) }
 
 // Close lets go of what the worker keeps.
 func (r *workerRole) Close() error {

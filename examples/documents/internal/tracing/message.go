@@ -1,7 +1,6 @@
 package tracing
 
 import (
-	"context"
 	"strings"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -13,19 +12,25 @@ import (
 	"github.com/gotidings/tidings/events"
 )
 
-// Message runs fn in a span "process <queue>", in the trace in which a message was created.
-// What takes messages without a bus needs it.
-func Message(ctx context.Context, tp trace.TracerProvider, queue string, metadata message.Metadata, fn func(context.Context) error) error {
-	ctx = propagator.Extract(ctx, attributes(metadata))
-	ctx, span := tp.Tracer(scope).Start(ctx, "process "+queue, trace.WithSpanKind(trace.SpanKindConsumer),
-		trace.WithAttributes(semconv.MessagingSystemKey.String("tidings"), semconv.MessagingDestinationName(queue)))
-	defer span.End()
-	err := fn(ctx)
-	if err != nil {
-		span.RecordError(err)
-		span.SetStatus(codes.Error, "not processed")
+// Messages makes a span "process <queue>" of each message, in the trace in which it was
+// created. What takes messages without a bus needs it.
+func Messages(tp trace.TracerProvider, queue string) message.HandlerMiddleware {
+	tracer := tp.Tracer(scope)
+	return func(h message.HandlerFunc) message.HandlerFunc {
+		return func(msg *message.Message) ([]*message.Message, error) {
+			ctx := propagator.Extract(msg.Context(), attributes(msg.Metadata))
+			ctx, span := tracer.Start(ctx, "process "+queue, trace.WithSpanKind(trace.SpanKindConsumer),
+				trace.WithAttributes(semconv.MessagingSystemKey.String("tidings"), semconv.MessagingDestinationName(queue)))
+			defer span.End()
+			msg.SetContext(ctx)
+			out, err := h(msg)
+			if err != nil {
+				span.RecordError(err)
+				span.SetStatus(codes.Error, "not processed")
+			}
+			return out, err
+		}
 	}
-	return err
 }
 
 // attributes are a message's CloudEvents attributes as the fields of a propagator.
