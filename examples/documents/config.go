@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/gotidings/tidings/outbox"
 )
 
 // config is what the program is told by flags and environment. Every flag has a variable of
@@ -34,6 +36,9 @@ type config struct {
 	breakerDelay    time.Duration
 	monitorInterval time.Duration
 	shutdownTimeout time.Duration
+
+	relayFrom outbox.Start // where the relay begins that has never run
+	passing   bool         // nothing of the system is to stay at the broker
 }
 
 // Roles of a process.
@@ -136,6 +141,10 @@ func (c *config) fill() {
 	if c.has(roleAPI) && len(c.tokens) == 0 {
 		c.tokens = map[string]string{rand.Text(): demoUser}
 	}
+	if c.once && c.name == "" { // a system that is there for this run only
+		c.name, c.relayFrom, c.passing = "once-"+strings.ToLower(rand.Text()[:8]), outbox.FromNow, true
+	}
+	c.name = cmp.Or(c.name, "documents")
 	if c.once { // a free port, and delays that suit a test
 		c.addr, c.grpcAddr = "127.0.0.1:0", "127.0.0.1:0"
 		c.delay, c.retryDelay, c.breakerDelay = min(c.delay, 50*time.Millisecond), 50*time.Millisecond, 500*time.Millisecond

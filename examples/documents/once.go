@@ -54,11 +54,11 @@ func runOnce(ctx context.Context, cfg config, tracer trace.TracerProvider, log *
 		sum, err = s.once(ctx, files)
 	}
 	err = errors.Join(err, s.stop())
-	if sum.lost > 0 || sum.live < sum.documents {
-		err = errors.Join(err, fmt.Errorf("%d documents were lost, and the last update of %d was not seen", sum.lost, sum.documents-sum.live))
+	if cfg.passing {
+		err = errors.Join(err, s.remove())
 	}
 	fmt.Fprintln(stdout, sum)
-	return err
+	return errors.Join(err, sum.verdict())
 }
 
 // once submits files and follows each to its end.
@@ -121,6 +121,14 @@ func follow(ctx context.Context, c *client.Client, updates *client.Live, f file)
 		sum.lost = 1
 	}
 	return sum, errors.Join(err, getErr)
+}
+
+// verdict says what is wrong with the sum.
+func (t tally) verdict() error {
+	if t.lost > 0 || t.live < t.documents {
+		return fmt.Errorf("%d documents were lost, and the last update of %d was not seen", t.lost, t.documents-t.live)
+	}
+	return nil
 }
 
 func (t *tally) add(o tally) {

@@ -53,11 +53,10 @@ func (s *service) openWorker(ctx context.Context) (r *workerRole, err error) {
 		document.Extract: a.Extract, document.Classify: a.Classify, document.Summarise: a.Summarise,
 		document.Charge: charge(payments.New(r.payments)),
 	})
-	name := s.cfg.name + ".process"
 	r.queue, err = queue.New(queue.Config[document.Requested]{
-		Transport: s.broker, Name: name, Topics: []string{document.RequestedType},
+		Transport: s.broker, Name: s.queueName(), Topics: []string{document.RequestedType},
 		Handle: r.process, RetryDelay: s.cfg.retryDelay, Logger: s.log,
-		Middleware: []message.HandlerMiddleware{only(s.cfg.name), tracing.Messages(s.tracer, name)},
+		Middleware: []message.HandlerMiddleware{only(s.cfg.name), tracing.Messages(s.tracer, s.queueName())},
 	})
 	return r, err
 }

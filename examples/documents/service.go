@@ -50,6 +50,7 @@ type service struct {
 	worker   *workerRole
 	api      *apiRole
 
+	telemetry *telemetry.Telemetry
 	stopRelay context.CancelFunc
 	failed    chan error // what has ended by itself, and why
 	running   sync.WaitGroup
@@ -71,14 +72,13 @@ func openService(ctx context.Context, cfg config, tracer trace.TracerProvider, l
 	if !cfg.has(roleAPI) && !cfg.has(roleWorker) {
 		return s, nil // what the services keep is their own
 	}
-	t, err := telemetry.New(telemetry.Config{TracerProvider: tracer})
-	if err != nil {
+	if s.telemetry, err = telemetry.New(telemetry.Config{TracerProvider: tracer}); err != nil {
 		return s, err
 	}
-	if err := s.openDatabase(ctx, t); err != nil {
+	if err := s.openDatabase(ctx); err != nil {
 		return s, err
 	}
-	if err := s.openBroker(ctx, t); err != nil {
+	if err := s.openBroker(ctx); err != nil {
 		return s, err
 	}
 	if cfg.has(roleWorker) {
@@ -96,7 +96,7 @@ func openService(ctx context.Context, cfg config, tracer trace.TracerProvider, l
 
 // openDatabase opens the database with what is kept there: documents, and the log that is
 // the outbox and the event store at once.
-func (s *service) openDatabase(ctx context.Context, t *telemetry.Telemetry) (err error) {
+func (s *service) openDatabase(ctx context.Context) (err error) {
 	address := s.cfg.db
 	if address == "" {
 		if s.temporary, err = os.MkdirTemp("", "documents-"); err != nil {
@@ -110,7 +110,7 @@ func (s *service) openDatabase(ctx context.Context, t *telemetry.Telemetry) (err
 	}
 	s.db = db
 	s.ob, err = outbox.New(ctx, outbox.Config{
-		DB: db, Dialect: dialect, Prefix: tablePrefix, Source: s.cfg.name, PublishMiddleware: []bus.PublishMiddleware{t.Outbox()}, Logger: s.log,
+		DB: db, Dialect: dialect, Prefix: tablePrefix, Source: s.cfg.name, PublishMiddleware: []bus.PublishMiddleware{s.telemetry.Outbox()}, Logger: s.log,
 	})
 	if err != nil {
 		return err
@@ -121,14 +121,14 @@ func (s *service) openDatabase(ctx context.Context, t *telemetry.Telemetry) (err
 }
 
 // openBroker opens the broker, the relay that brings it what the outbox has, and the bus.
-func (s *service) openBroker(ctx context.Context, t *telemetry.Telemetry) (err error) {
+func (s *service) openBroker(ctx context.Context) (err error) {
 	s.broker = s.ob.Transport()
 	if s.cfg.transport != "" {
 		if s.broker, err = transports.Open(ctx, s.cfg.transport, transports.WithLogger(s.log)); err != nil {
 			return err
 		}
 		s.relay, err = outbox.NewRelay(s.ob, outbox.RelayConfig{
-			Name: s.cfg.name, To: s.broker, PublishMiddleware: []bus.PublishMiddleware{t.Relay(s.broker)},
+			Name: s.cfg.name, To: s.broker, Start: s.cfg.relayFrom, PublishMiddleware: []bus.PublishMiddleware{s.telemetry.Relay(s.broker)},
 		})
 		if err != nil {
 			return err
@@ -138,7 +138,7 @@ func (s *service) openBroker(ctx context.Context, t *telemetry.Telemetry) (err e
 		Source:          s.cfg.name,
 		ShutdownTimeout: s.cfg.shutdownTimeout,
 		Middleware:      []message.HandlerMiddleware{only(s.cfg.name)},
-		Instrumentation: []bus.Instrumentation{t},
+		Instrumentation: []bus.Instrumentation{s.telemetry},
 		Logger:          s.log,
 	})
 	return err
@@ -188,6 +188,9 @@ func (s *service) start(ctx context.Context) error {
 	return nil
 }
 
+// queueName is the identity of the queue of documents.
+func (s *service) queueName() string { return s.cfg.name + ".process" }
+
 // goes runs what should not end by itself.
 func (s *service) goes(f func() error) {
 	s.running.Go(func() {
@@ -222,6 +225,24 @@ func (s *service) stop() error {
 	return errors.Join(errs...)
 }
 
+// remove deletes the subscriptions, after stop, so that nothing waits for a system that never
+// comes back.
+func (s *service) remove() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var errs []error
+	for _, name := range s.bus.Subscriptions() {
+		errs = append(errs, s.bus.RemoveSubscription(ctx, name))
+	}
+	if remover, ok := s.broker.(transports.SubscriptionRemover); ok {
+		errs = append(errs, remover.RemoveSubscription(ctx, s.queueName()))
+	}
+	if s.relay != nil {
+		errs = append(errs, s.ob.Transport().RemoveSubscription(ctx, s.relay.Subscription()))
+	}
+	return errors.Join(errs...)
+}
+
 // close lets go of the broker and the database, after stop.
 func (s *service) close() error {
 	var errs []error
@@ -246,6 +267,9 @@ func (s *service) close() error {
 	}
 	if s.db != nil {
 		closeIt(s.db)
+	}
+	if s.telemetry != nil {
+		closeIt(s.telemetry)
 	}
 	if s.temporary != "" {
 		errs = append(errs, os.RemoveAll(s.temporary))

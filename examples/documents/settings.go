@@ -39,8 +39,8 @@ var settings = []struct {
 		}
 		return nil
 	}},
-	{"name", "documents", "`NAME` of the system, which its processes share and no other on the broker has", func(c *config, v string) error {
-		if v == "" || len(v) > 60 || strings.ContainsFunc(v, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }) {
+	{"name", "", "`NAME` of the system, which its processes share and no other on the broker has (default documents; with -once one of its own)", func(c *config, v string) error {
+		if len(v) > 60 || strings.ContainsFunc(v, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }) {
 			return errors.New("it takes up to 60 lower-case letters, digits and -")
 		}
 		c.name = v
