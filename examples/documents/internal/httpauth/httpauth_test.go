@@ -43,7 +43,7 @@ func verifier(t *testing.T, change ...func(*VerifierConfig)) http.Handler {
 // signed returns a request as it arrives, signed with a key.
 func signed(t *testing.T, id string, key []byte, body string) *http.Request {
 	t.Helper()
-	out, err := http.NewRequest(http.MethodPost, "http://ocr.internal:8080/texts/a%2Fb?lang=en&x=%20", strings.NewReader(body))
+	out, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://ocr.internal:8080/texts/a%2Fb?lang=en&x=%20", strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func signed(t *testing.T, id string, key []byte, body string) *http.Request {
 	if err := HMAC(id, key)(out); err != nil {
 		t.Fatal(err)
 	}
-	in := httptest.NewRequest(out.Method, out.URL.String(), out.Body)
+	in := httptest.NewRequestWithContext(t.Context(), out.Method, out.URL.String(), out.Body)
 	in.Header = out.Header
 	return in
 }
@@ -99,7 +99,7 @@ func TestTurnedAway(t *testing.T) {
 		"one more":        header(func(h string) string { return h + `, x="y"` }),
 		"other time":      replace(`time="`, `time="1`),
 		"other nonce":     replace(`nonce="`, `nonce="1`),
-		"empty signature": header(func(h string) string { i := strings.Index(h, `signature="`); return h[:i] + `signature=""` }),
+		"empty signature": header(func(h string) string { before, _, _ := strings.Cut(h, `signature="`); return before + `signature=""` }),
 		"shorter":         header(func(h string) string { return h[:len(h)-3] + `"` }),
 		"not quoted":      replace(`"shop"`, `shop`),
 	} {
@@ -163,7 +163,7 @@ func TestReplayFromTheFuture(t *testing.T) {
 		h := verifier(t)
 		start := time.Now()
 		request := func() *http.Request {
-			r := httptest.NewRequest(http.MethodGet, "http://ocr.internal/", http.NoBody)
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://ocr.internal/", http.NoBody)
 			s := signature{key: "shop", time: strconv.FormatInt(start.Add(4*time.Minute).Unix(), 10), nonce: "n"}
 			s.mac = s.sum(key, r, r.Host, sha256.New())
 			r.Header.Set("Authorization", s.header())
@@ -229,7 +229,7 @@ func TestVerifierConfig(t *testing.T) {
 
 func TestBodyThatCannotBeSigned(t *testing.T) {
 	t.Parallel()
-	r, err := http.NewRequest(http.MethodPost, "http://x", io.MultiReader(strings.NewReader("x")))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://x", io.MultiReader(strings.NewReader("x")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func TestBearer(t *testing.T) {
 	for header, want := range map[string]string{
 		"Bearer t-1": "ada:", "bearer t-2": "bob:", "Bearer t-3": "", "Bearer ": "", "Bearer": "", "t-1": "", "Basic t-1": "", "": "", "Bearer t-1 ": "",
 	} {
-		r := httptest.NewRequest(http.MethodGet, "/", http.NoBody)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
 		r.Header.Set("Authorization", header)
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
@@ -255,7 +255,7 @@ func TestBearer(t *testing.T) {
 			t.Errorf("%q: got %d %v", header, w.Code, w.Header())
 		}
 	}
-	r := httptest.NewRequest(http.MethodGet, "/", http.NoBody)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
 	if err := Bearer(StaticToken("t-1"))(r); err != nil {
 		t.Fatal(err)
 	}

@@ -89,8 +89,7 @@ func TestFallback(t *testing.T) {
 	t.Parallel()
 	with := func(ctx context.Context, c *Client) (text, error) {
 		return Do(ctx, c, Request[text]{Method: http.MethodPost, Path: "/texts", Fallback: func(_ context.Context, cause error) (text, error) {
-			var e *Error
-			if !errors.As(cause, &e) {
+			if _, ok := errors.AsType[*Error](cause); !ok {
 				return text{}, fmt.Errorf("cause is %w", cause)
 			}
 			return text{"instead"}, nil

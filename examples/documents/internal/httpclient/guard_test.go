@@ -35,7 +35,8 @@ func TestBreaker(t *testing.T) {
 
 		time.Sleep(10 * time.Second)
 		_, err := get(t.Context(), c)
-		e := wantKind(t, err, ErrUnavailable)
+		wantKind(t, err, ErrUnavailable)
+		e := asError(t, err)
 		if !errors.Is(err, circuitbreaker.ErrOpen) || e.Tries != 0 || e.RetryAfter != 20*time.Second || s.tries() != 5 {
 			t.Errorf("error is %v, %+v, after %d tries", err, e, s.tries())
 		}

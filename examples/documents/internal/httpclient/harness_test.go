@@ -150,16 +150,21 @@ func post(ctx context.Context, c *Client, key string) (text, error) {
 }
 
 // wantKind fails unless err is an *Error of the kind and of no other; nil: of none.
-func wantKind(t *testing.T, err, kind error) *Error {
+func wantKind(t *testing.T, err, kind error) {
 	t.Helper()
-	var e *Error
-	if !errors.As(err, &e) {
-		t.Fatalf("error is %v (%T), want an *Error", err, err)
-	}
+	_ = asError(t, err)
 	for _, k := range []error{ErrUnavailable, ErrTimedOut, ErrRefused, ErrMalformed} {
-		if errors.Is(err, k) != (k == kind) {
+		if errors.Is(err, k) != errors.Is(kind, k) {
 			t.Errorf("error %q is %q: %v", err, k, errors.Is(err, k))
 		}
+	}
+}
+
+func asError(t *testing.T, err error) *Error {
+	t.Helper()
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		t.Fatalf("error is %v (%T), want an *Error", err, err)
 	}
 	return e
 }

@@ -44,7 +44,8 @@ func TestGivesUpAfterThreeRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := serve(down)
 		_, err := get(t.Context(), client(t, s))
-		e := wantKind(t, err, ErrUnavailable)
+		wantKind(t, err, ErrUnavailable)
+		e := asError(t, err)
 		if e.Status != 503 || e.Tries != 4 || string(e.Body) != "busy" {
 			t.Errorf("error is %+v", e)
 		}
@@ -132,7 +133,8 @@ func TestRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // the last one is told to the caller
 		s := serve(answer{status: 503, header: map[string]string{"Retry-After": "40"}})
 		_, err := get(t.Context(), client(t, s))
-		if e := wantKind(t, err, ErrUnavailable); e.RetryAfter != 40*time.Second {
+		wantKind(t, err, ErrUnavailable)
+		if e := asError(t, err); e.RetryAfter != 40*time.Second {
 			t.Errorf("RetryAfter is %v, want 40s", e.RetryAfter)
 		}
 	})
@@ -165,7 +167,8 @@ func TestTimeoutInAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := serve(hanging)
 		_, err := get(t.Context(), client(t, s))
-		if e := wantKind(t, err, ErrTimedOut); e.Tries != 3 {
+		wantKind(t, err, ErrTimedOut)
+		if e := asError(t, err); e.Tries != 3 {
 			t.Errorf("%d tries, want 3", e.Tries)
 		}
 		if took := time.Since(s.t0); took != 30*time.Second {
