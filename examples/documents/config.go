@@ -33,6 +33,7 @@ type config struct {
 	faults          float64
 	delay           time.Duration
 	retryDelay      time.Duration
+	tryTimeout      time.Duration
 	breakerDelay    time.Duration
 	monitorInterval time.Duration
 	shutdownTimeout time.Duration

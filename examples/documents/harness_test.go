@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -42,7 +43,7 @@ func noEnv(string) string { return "" }
 func newConfig(t *testing.T, args ...string) config {
 	t.Helper()
 	args = append([]string{
-		"-addr", "127.0.0.1:0", "-grpc-addr", "127.0.0.1:0", "-tokens", adasToken + "=ada," + bobsToken + "=bob",
+		"-name", uniqueName(), "-addr", "127.0.0.1:0", "-grpc-addr", "127.0.0.1:0", "-tokens", adasToken + "=ada," + bobsToken + "=bob",
 		"-faults", "0", "-delay", "1ns", "-retry-delay", "5ms", "-breaker-delay", "100ms",
 	}, args...)
 	cfg, err := parseConfig(args, noEnv, io.Discard)
@@ -62,7 +63,7 @@ func onFile(t *testing.T) []string {
 // the test's own.
 func onServers(t *testing.T) []string {
 	t.Helper()
-	name := "d9-" + testsql.Unique()
+	name := uniqueName()
 	db := testsql.PostgresServer.Open(t)
 	if _, err := db.ExecContext(t.Context(), `create schema "`+name+`"`); err != nil {
 		t.Fatal(err)
@@ -79,8 +80,11 @@ func onServers(t *testing.T) []string {
 	q := u.Query()
 	q.Set("search_path", name)
 	u.RawQuery = q.Encode()
-	return []string{"-db", u.String(), "-transport", testserver.RabbitMQ(t), "-name", name}
+	return []string{"-db", u.String(), "-transport", testserver.RabbitMQ(t)}
 }
+
+// uniqueName is one that no other run has, at the broker or in the database.
+func uniqueName() string { return "documents-" + strings.ToLower(rand.Text()[:10]) }
 
 // system is a process of the system under test.
 type system struct {
@@ -159,7 +163,7 @@ func (u *userClient) submit(ctx context.Context, name, content string) string {
 	if _, err := u.rest.Submit(ctx, id, name, content); err != nil {
 		u.t.Fatal(err)
 	}
-	if err := u.live.Follow(ctx, "document_"+id); err != nil {
+	if err := u.live.Join(ctx, "document_"+id); err != nil {
 		u.t.Fatal(err)
 	}
 	return id
@@ -211,4 +215,5 @@ func (s *system) request(method, path, token string, body any) (int, string) {
 	return resp.StatusCode, strings.TrimSpace(string(answer))
 }
 
-var _ = document.Processed
+// query is all documents of a user.
+func query(user string) document.Query { return document.Query{Owner: user} }

@@ -104,7 +104,7 @@ func follow(ctx context.Context, c *client.Client, updates *client.Live, f file)
 	}
 	sum.documents = 1
 	group := live.DocumentGroup(id)
-	err = updates.Follow(ctx, group)
+	err = updates.Join(ctx, group)
 	if err == nil {
 		if _, err = updates.Final(ctx, id); err == nil {
 			sum.live = 1

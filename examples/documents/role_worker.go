@@ -65,7 +65,8 @@ func (s *service) client(r *workerRole, name, path string) (*httpclient.Client, 
 	return httpclient.New(httpclient.Config{
 		Name: name, BaseURL: s.services.addresses()[0] + path, Transport: r.http,
 		Auth:       httpauth.HMAC(keyID, []byte(s.cfg.key)),
-		RetryDelay: s.cfg.retryDelay, BreakerDelay: s.cfg.breakerDelay, TracerProvider: s.tracer, Logger: s.log,
+		RetryDelay: s.cfg.retryDelay, BreakerDelay: s.cfg.breakerDelay, TryTimeout: s.cfg.tryTimeout, Timeout: 3 * s.cfg.tryTimeout,
+		TracerProvider: s.tracer, Logger: s.log,
 	})
 }
 
@@ -96,6 +97,9 @@ func (r *workerRole) process(ctx context.Context, d queue.Delivery[document.Requ
 		if err := r.processor.GiveUp(ctx, d.Body.DocumentID, "it could not be processed: "+err.Error()); err != nil {
 			return queue.Abandon(err)
 		}
+	}
+	if e, ok := errors.AsType[*httpclient.Error](err); ok {
+		return queue.AbandonFor(e.RetryAfter, err) // while the circuit is open, a delivery would be in vain
 	}
 	return queue.Abandon(err)
 }

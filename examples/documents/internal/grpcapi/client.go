@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -72,6 +73,12 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 
 // Close ends the connections. Calls under way fail.
 func (c *Client) Close() error { return c.conn.Close() }
+
+// Health asks whether the document service can be used.
+func (c *Client) Health(ctx context.Context) (healthpb.HealthCheckResponse_ServingStatus, error) {
+	answer, err := healthpb.NewHealthClient(c.conn).Check(ctx, &healthpb.HealthCheckRequest{Service: pb.DocumentService_ServiceDesc.ServiceName})
+	return answer.GetStatus(), err
+}
 
 // sameDocument gives a document its id before the first try, so that all tries are for one.
 func sameDocument(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {

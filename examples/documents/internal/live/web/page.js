@@ -153,6 +153,9 @@ async function refresh() {
   }
 }
 
+// The server may have lost its broker, and so events, while the connection stood.
+setInterval(() => $("connection").dataset.state === "open" && refresh(), 5000);
+
 // Submitting.
 
 $("submit").addEventListener("submit", async (event) => {
