@@ -14,9 +14,7 @@ import (
 	"github.com/gotidings/tidings/examples/documents/internal/handlers"
 	"github.com/gotidings/tidings/examples/documents/internal/httpauth"
 	"github.com/gotidings/tidings/examples/documents/internal/live"
-	"github.com/gotidings/tidings/examples/documents/internal/tracing"
 	"github.com/gotidings/tidings/examples/documents/internal/watch"
-	"github.com/gotidings/tidings/health"
 	"github.com/gotidings/tidings/realtime"
 )
 
@@ -37,24 +35,20 @@ func (s *service) openAPI(ctx context.Context) (r *apiRole, err error) {
 	}
 	watcher := watch.New(s.bus, s.store)
 
-	probes, err := s.probes()
-	if err != nil {
-		return r, err
-	}
-	rest := tracing.Server(s.tracer, api.New(api.Config{
-		Store: s.store, History: s.history, Tokens: tokens, Dependencies: s.dependencies, Logger: s.log,
+	rest := api.New(api.Config{
+		Store: s.store, History: s.history, Tokens: tokens, Dependencies: s.monitor.Snapshot, Tracer: s.tracer, Logger: s.log,
 		Statistics: func(ctx context.Context, owner string) (map[string]int, error) {
 			return handlers.Statistics(ctx, s.db, owner)
 		},
-	}))
+	})
 	mux := http.NewServeMux()
 	mux.Handle("/", live.Page())
 	mux.Handle("/live/", r.hub)
 	for _, path := range []string{"/documents", "/documents/", "/statistics", "/dependencies", "/me"} {
 		mux.Handle(path, rest)
 	}
-	for _, path := range []string{"/livez", "/readyz", "/readyz/"} {
-		mux.Handle(path, probes)
+	if err := s.probe(mux); err != nil {
+		return r, err
 	}
 	if r.http, err = listen(ctx, s.cfg.addr, mux, s.log); err != nil {
 		return r, err
@@ -65,17 +59,6 @@ func (s *service) openAPI(ctx context.Context) (r *apiRole, err error) {
 	r.grpcListener, err = lc.Listen(ctx, "tcp", s.cfg.grpcAddr)
 	return r, err
 }
-
-// probes returns the handler of /livez and /readyz.
-func (s *service) probes() (http.Handler, error) {
-	return health.New(health.Config{Logger: s.log, Checks: []health.Check{
-		{Name: "database", Func: s.db.PingContext},
-		health.Transport(s.broker),
-		health.Bus(s.bus),
-	}})
-}
-
-func (s *service) dependencies() []api.Dependency { return []api.Dependency{} }
 
 func (r *apiRole) start(s *service) {
 	s.goes(r.http.serve)

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"net/http"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -31,21 +31,20 @@ type workerRole struct {
 	payments  *httpclient.Client
 	processor *document.Processor
 	queue     *queue.Processor[document.Requested]
-	http      *http.Transport
 	cancel    context.CancelFunc
 }
 
 func (s *service) openWorker(ctx context.Context) (r *workerRole, err error) {
-	r = &workerRole{http: &http.Transport{}}
+	r = &workerRole{}
 	if r.ib, err = inbox.New(ctx, inbox.Config{DB: s.db, Prefix: tablePrefix, Logger: s.log}); err != nil {
 		return r, err
 	}
 	handlers.Notify(s.bus, s.store, s.log)
 	handlers.Count(s.bus, r.ib)
-	if r.analysis, err = s.client(r, "analysis", "/analysis"); err != nil {
+	if r.analysis, err = s.client("analysis", "/analysis"); err != nil {
 		return r, err
 	}
-	if r.payments, err = s.client(r, "payments", "/payments"); err != nil {
+	if r.payments, err = s.client("payments", "/payments"); err != nil {
 		return r, err
 	}
 	a := analysis.NewClient(r.analysis)
@@ -61,9 +60,9 @@ func (s *service) openWorker(ctx context.Context) (r *workerRole, err error) {
 	return r, err
 }
 
-func (s *service) client(r *workerRole, name, path string) (*httpclient.Client, error) {
+func (s *service) client(name, path string) (*httpclient.Client, error) {
 	return httpclient.New(httpclient.Config{
-		Name: name, BaseURL: s.services.addresses()[0] + path, Transport: r.http,
+		Name: name, BaseURL: s.services.addresses()[0] + path, Transport: s.http,
 		Auth:       httpauth.HMAC(keyID, []byte(s.cfg.key)),
 		RetryDelay: s.cfg.retryDelay, BreakerDelay: s.cfg.breakerDelay, TryTimeout: s.cfg.tryTimeout, Timeout: 3 * s.cfg.tryTimeout,
 		TracerProvider: s.tracer, Logger: s.log,
@@ -112,11 +111,19 @@ func (r *workerRole) start(ctx context.Context, s *service) error {
 	return nil
 }
 
-func (r *workerRole) stop(ctx context.Context) error { return r.queue.Stop(ctx) }
+// stop lets documents finish their step as long as they may, and then interrupts them: others
+// go on with them.
+func (r *workerRole) stop(ctx context.Context, limit time.Duration) error {
+	soft, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if r.queue.Stop(soft) == nil {
+		return nil
+	}
+	return r.queue.Stop(ctx)
+}
 
 // Close lets go of what the worker keeps.
 func (r *workerRole) Close() error {
-	r.http.CloseIdleConnections()
 	if r.ib == nil {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,7 @@ import (
 	"github.com/gotidings/tidings/examples/documents/internal/database"
 	"github.com/gotidings/tidings/examples/documents/internal/document"
 	"github.com/gotidings/tidings/examples/documents/internal/handlers"
+	"github.com/gotidings/tidings/examples/documents/internal/monitor"
 	"github.com/gotidings/tidings/outbox"
 	"github.com/gotidings/tidings/telemetry"
 	"github.com/gotidings/tidings/transports"
@@ -51,14 +53,17 @@ type service struct {
 	api      *apiRole
 
 	telemetry *telemetry.Telemetry
-	stopRelay context.CancelFunc
+	monitor   *monitor.Monitor
+	http      *http.Transport    // to the services
+	stopRelay context.CancelFunc // never nil, as the next one
+	stopWatch context.CancelFunc
 	failed    chan error // what has ended by itself, and why
 	running   sync.WaitGroup
 }
 
 // openService connects a service to its database and its broker, with nothing running yet.
 func openService(ctx context.Context, cfg config, tracer trace.TracerProvider, log *slog.Logger) (s *service, err error) {
-	s = &service{cfg: cfg, log: log, tracer: tracer, failed: make(chan error, 8), stopRelay: func() {}}
+	s = &service{cfg: cfg, log: log, tracer: tracer, failed: make(chan error, 8), stopRelay: func() {}, stopWatch: func() {}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -79,6 +84,9 @@ func openService(ctx context.Context, cfg config, tracer trace.TracerProvider, l
 		return s, err
 	}
 	if err := s.openBroker(ctx); err != nil {
+		return s, err
+	}
+	if s.monitor, err = s.openMonitor(); err != nil {
 		return s, err
 	}
 	if cfg.has(roleWorker) {
@@ -165,6 +173,7 @@ func (s *service) start(ctx context.Context) error {
 	if s.bus == nil {
 		return nil
 	}
+	s.watch(ctx)
 	if err := s.bus.Start(ctx); err != nil {
 		return err
 	}
@@ -212,12 +221,13 @@ func (s *service) stop() error {
 		errs = append(errs, s.api.stop(ctx))
 	}
 	if s.worker != nil {
-		errs = append(errs, s.worker.stop(ctx))
+		errs = append(errs, s.worker.stop(ctx, s.cfg.shutdownTimeout))
 	}
 	if s.bus != nil {
 		errs = append(errs, s.bus.Shutdown(ctx))
 	}
 	s.stopRelay()
+	s.stopWatch()
 	if s.services != nil {
 		errs = append(errs, s.services.stop(ctx))
 	}
@@ -267,6 +277,9 @@ func (s *service) close() error {
 	}
 	if s.db != nil {
 		closeIt(s.db)
+	}
+	if s.http != nil {
+		s.http.CloseIdleConnections()
 	}
 	if s.telemetry != nil {
 		closeIt(s.telemetry)

@@ -1,6 +1,8 @@
 package analysis
 
 import (
+	"bytes"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -38,6 +40,13 @@ func (f *Faults) Wrap(next http.Handler) http.Handler {
 		part, delay, down := f.part, f.delay, f.down
 		f.mu.Unlock()
 		if delay > 0 {
+			// The server notices that a client has gone only when the body was read.
+			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+			if err != nil {
+				http.Error(w, "the body can't be read", http.StatusBadRequest)
+				return
+			}
+			r.Body = io.NopCloser(bytes.NewReader(body))
 			select {
 			case <-time.After(rand.N(delay)):
 			case <-r.Context().Done():

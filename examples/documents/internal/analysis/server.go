@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// maxBody is the largest body of a request, in bytes: a document in JSON.
+const maxBody = 8 << 20
+
 // text is the body of all three calls.
 type text struct {
 	Text string `json:"text"`
@@ -37,7 +40,7 @@ func Handler() http.Handler {
 func answer(do func(string) any) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var body text
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 8<<20)).Decode(&body); err != nil {
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&body); err != nil {
 			http.Error(w, "the body can't be read", http.StatusBadRequest)
 			return
 		}

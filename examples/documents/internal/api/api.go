@@ -23,9 +23,13 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/gotidings/tidings/eventstore"
 	"github.com/gotidings/tidings/examples/documents/internal/document"
 	"github.com/gotidings/tidings/examples/documents/internal/httpauth"
+	"github.com/gotidings/tidings/examples/documents/internal/monitor"
+	"github.com/gotidings/tidings/examples/documents/internal/tracing"
 )
 
 // Config is what the API is made of. All fields are required.
@@ -34,17 +38,9 @@ type Config struct {
 	History      *eventstore.Store
 	Tokens       *httpauth.Tokens
 	Statistics   func(ctx context.Context, owner string) (map[string]int, error)
-	Dependencies func() []Dependency
+	Dependencies func() []monitor.Result
+	Tracer       trace.TracerProvider
 	Logger       *slog.Logger
-}
-
-// Dependency is what the service needs.
-type Dependency struct {
-	Name    string    `json:"name"`
-	Status  string    `json:"status"` // "up", "down" or, before the first check, "unknown"
-	Since   time.Time `json:"since"`  // when it became so
-	Checked time.Time `json:"checked"`
-	Error   string    `json:"error,omitempty"`
 }
 
 type api struct{ Config }
@@ -64,7 +60,7 @@ func New(cfg Config) http.Handler {
 	mux.HandleFunc("GET /me", func(w http.ResponseWriter, r *http.Request) {
 		respond(w, http.StatusOK, map[string]string{"user": httpauth.Caller(r.Context())})
 	})
-	return httpauth.RequireBearer(cfg.Tokens, mux)
+	return tracing.Server(cfg.Tracer, mux, httpauth.RequireBearer(cfg.Tokens, mux))
 }
 
 // View is a document as the API shows it.

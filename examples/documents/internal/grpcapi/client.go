@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
@@ -56,7 +57,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		WithMaxRetries(cfg.Retries).WithBackoff(cfg.Delay, 4*cfg.Delay).WithJitterFactor(0.2).ReturnLastFailure().Build()
 	breaker := circuitbreaker.NewBuilder[any]().HandleIf(unavailable).WithFailureThreshold(5).WithDelay(30 * time.Second).Build()
 
-	unary := []grpc.UnaryClientInterceptor{bearerUnary(cfg.Token), sameDocument, failsafegrpc.NewUnaryClientInterceptorWithExecutor(failsafe.With[any](retry, breaker))}
+	unary := []grpc.UnaryClientInterceptor{withStatus, bearerUnary(cfg.Token), sameDocument, failsafegrpc.NewUnaryClientInterceptorWithExecutor(failsafe.With[any](retry, breaker))}
 	stream := []grpc.StreamClientInterceptor{bearerStream(cfg.Token)}
 	if cfg.Tracer != nil {
 		traced := tracing.NewGRPC(cfg.Tracer)
@@ -78,6 +79,19 @@ func (c *Client) Close() error { return c.conn.Close() }
 func (c *Client) Health(ctx context.Context) (healthpb.HealthCheckResponse_ServingStatus, error) {
 	answer, err := healthpb.NewHealthClient(c.conn).Check(ctx, &healthpb.HealthCheckRequest{Service: pb.DocumentService_ServiceDesc.ServiceName})
 	return answer.GetStatus(), err
+}
+
+// withStatus gives errors of the policies a status: that of a context which has ended, and
+// UNAVAILABLE for an open circuit.
+func withStatus(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	err := invoke(ctx, method, req, reply, conn, opts...)
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	if errors.Is(err, circuitbreaker.ErrOpen) {
+		return status.Error(codes.Unavailable, err.Error())
+	}
+	return status.FromContextError(err).Err()
 }
 
 // sameDocument gives a document its id before the first try, so that all tries are for one.

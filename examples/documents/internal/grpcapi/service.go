@@ -29,7 +29,7 @@ import (
 const processDeadline = 5 * time.Minute
 
 // page is how many documents are read at a time.
-const page = 100
+const page = 20
 
 // service implements the service for the user in the context.
 type service struct {

@@ -16,20 +16,21 @@ const scope = "github.com/gotidings/tidings/examples/documents/internal/tracing"
 
 var propagator = propagation.TraceContext{}
 
-// Server makes a span of each request, in the trace of the caller if that sends one.
-func Server(tp trace.TracerProvider, next http.Handler) http.Handler {
+// Server makes a span of each request, in the trace of the caller if that sends one. Its
+// name is the pattern of mux that matches: "POST /documents" has few values, a path many.
+func Server(tp trace.TracerProvider, mux *http.ServeMux, next http.Handler) http.Handler {
 	tracer := tp.Tracer(scope)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := r.Method
+		if _, pattern := mux.Handler(r); pattern != "" {
+			name = pattern
+		}
 		ctx := propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-		ctx, span := tracer.Start(ctx, r.Method, trace.WithSpanKind(trace.SpanKindServer),
+		ctx, span := tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer),
 			trace.WithAttributes(semconv.HTTPRequestMethodKey.String(r.Method), semconv.URLPath(r.URL.Path)))
 		defer span.End()
-		r = r.WithContext(ctx)
 		answer := &answer{ResponseWriter: w, status: http.StatusOK}
-		next.ServeHTTP(answer, r)
-		if r.Pattern != "" { // set by the mux; "POST /documents" has few values, a path has many
-			span.SetName(r.Pattern)
-		}
+		next.ServeHTTP(answer, r.WithContext(ctx))
 		span.SetAttributes(semconv.HTTPResponseStatusCode(answer.status))
 		if answer.status >= http.StatusInternalServerError {
 			span.SetStatus(codes.Error, http.StatusText(answer.status))
