@@ -43,6 +43,9 @@ func TestRequest(t *testing.T) {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
+	if req.GetBody != nil {
+		t.Error("net/http could repeat the request on its own, with a signature that has been used")
+	}
 	if _, err := get(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
@@ -216,8 +219,8 @@ func TestAuthFails(t *testing.T) {
 				t.Fatalf("error is %v", err)
 			}
 		}
-		if s.tries() != 0 || c.Breaker().State() != closed {
-			t.Errorf("%d tries, breaker is %v", s.tries(), c.Breaker().State())
+		if s.tries() != 0 || time.Since(s.t0) != 0 || c.Breaker().State() != closed {
+			t.Errorf("%d tries in %v, breaker is %v", s.tries(), time.Since(s.t0), c.Breaker().State())
 		}
 	})
 }

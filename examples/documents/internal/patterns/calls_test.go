@@ -1,8 +1,10 @@
 package patterns
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,7 +18,8 @@ import (
 	"github.com/gotidings/tidings/examples/documents/internal/httpclient"
 )
 
-// BenchmarkREST is a POST that is answered with what it sent, with all policies around it.
+// BenchmarkREST is a POST that is answered with what it sent: by net/http alone, and with the
+// policies, the log and the trace of package httpclient around it.
 func BenchmarkREST(b *testing.B) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var job Job
@@ -29,14 +32,39 @@ func BenchmarkREST(b *testing.B) {
 	defer server.Close()
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	defer transport.CloseIdleConnections()
-	client, err := httpclient.New(httpclient.Config{Name: "bench", BaseURL: server.URL, Transport: transport, MaxConcurrent: 64})
-	if err != nil {
-		b.Fatal(err)
-	}
-	measure(b, func(ctx context.Context, n int64) error {
-		_, err := httpclient.Do(ctx, client, httpclient.Request[Job]{Method: http.MethodPost, Path: "/jobs", Body: Job{n, text}})
-		return err
+	b.Run("net-http", func(b *testing.B) {
+		measure(b, func(ctx context.Context, n int64) error { return post(ctx, transport, server.URL, Job{n, text}) })
 	})
+	b.Run("httpclient", func(b *testing.B) {
+		client, err := httpclient.New(httpclient.Config{Name: "bench", BaseURL: server.URL, Transport: transport, MaxConcurrent: 64})
+		if err != nil {
+			b.Fatal(err)
+		}
+		measure(b, func(ctx context.Context, n int64) error {
+			_, err := httpclient.Do(ctx, client, httpclient.Request[Job]{Method: http.MethodPost, Path: "/jobs", Body: Job{n, text}})
+			return err
+		})
+	})
+}
+
+func post(ctx context.Context, transport *http.Transport, url string, job Job) error {
+	body, err := json.Marshal(job)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	res, err := transport.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close() //nolint:errcheck // it was read
+	if body, err = io.ReadAll(res.Body); err != nil {
+		return err
+	}
+	return json.Unmarshal(body, &job)
 }
 
 type message = wrapperspb.BytesValue
