@@ -168,6 +168,17 @@ func TestLogs(t *testing.T) {
 	})
 }
 
+// What a type's own decoding says of an answer quotes it.
+func TestErrorsDoNotQuoteAnswers(t *testing.T) {
+	t.Parallel()
+	c := client(t, serve(answer{status: 200, body: `{"at":"S3CRET"}`}))
+	_, err := Do(t.Context(), c, Request[struct{ At time.Time }]{Method: http.MethodGet, Path: "/"})
+	wantKind(t, err, ErrMalformed)
+	if strings.Contains(err.Error(), "S3CRET") {
+		t.Errorf("a secret is in %q", err)
+	}
+}
+
 func TestTrace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
