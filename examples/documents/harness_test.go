@@ -215,5 +215,21 @@ func (s *system) request(method, path, token string, body any) (int, string) {
 	return resp.StatusCode, strings.TrimSpace(string(answer))
 }
 
+// until waits for what comes soon and gives no signal.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for !is() {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			t.Fatalf("%v have passed without: %s", deadline, what)
+		}
+	}
+}
+
 // query is all documents of a user.
 func query(user string) document.Query { return document.Query{Owner: user} }
