@@ -134,11 +134,11 @@ func (s *system) end(remove bool) {
 func (s *system) connect(token, user string) *userClient {
 	s.t.Helper()
 	transport := &http.Transport{}
-	c, err := client.New(s.api.http.url(), token, transport)
+	c, err := client.New(s.server.url(), token, transport)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	l, err := client.Dial(s.t.Context(), s.api.http.url(), token, "user_"+user, &http.Client{Transport: transport})
+	l, err := client.Dial(s.t.Context(), s.server.url(), token, "user_"+user, &http.Client{Transport: transport})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -195,7 +195,7 @@ func (s *system) request(method, path, token string, body any) (int, string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	req, err := http.NewRequestWithContext(s.t.Context(), method, s.api.http.url()+path, bytes.NewReader(data))
+	req, err := http.NewRequestWithContext(s.t.Context(), method, s.server.url()+path, bytes.NewReader(data))
 	if err != nil {
 		s.t.Fatal(err)
 	}

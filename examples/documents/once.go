@@ -68,11 +68,11 @@ func (s *service) once(ctx context.Context, files []file) (sum tally, err error)
 	token, user := s.demoUser()
 	transport := &http.Transport{MaxIdleConnsPerHost: inFlight}
 	defer transport.CloseIdleConnections()
-	c, err := client.New(s.api.http.url(), token, transport)
+	c, err := client.New(s.server.url(), token, transport)
 	if err != nil {
 		return sum, err
 	}
-	updates, err := client.Dial(ctx, s.api.http.url(), token, live.UserGroup(user), &http.Client{Transport: transport})
+	updates, err := client.Dial(ctx, s.server.url(), token, live.UserGroup(user), &http.Client{Transport: transport})
 	if err != nil {
 		return sum, err
 	}

@@ -41,10 +41,10 @@ func (s *service) openWorker(ctx context.Context) (r *workerRole, err error) {
 	}
 	handlers.Notify(s.bus, s.store, s.log)
 	handlers.Count(s.bus, r.ib)
-	if r.analysis, err = s.client("analysis", "/analysis"); err != nil {
+	if r.analysis, err = s.client("analysis"); err != nil {
 		return r, err
 	}
-	if r.payments, err = s.client("payments", "/payments"); err != nil {
+	if r.payments, err = s.client("payments"); err != nil {
 		return r, err
 	}
 	a := analysis.NewClient(r.analysis)
@@ -60,9 +60,9 @@ func (s *service) openWorker(ctx context.Context) (r *workerRole, err error) {
 	return r, err
 }
 
-func (s *service) client(name, path string) (*httpclient.Client, error) {
+func (s *service) client(name string) (*httpclient.Client, error) {
 	return httpclient.New(httpclient.Config{
-		Name: name, BaseURL: s.services.addresses()[0] + path, Transport: s.http,
+		Name: name, BaseURL: s.serviceURL(name), Transport: s.http,
 		Auth:       httpauth.HMAC(keyID, []byte(s.cfg.key)),
 		RetryDelay: s.cfg.retryDelay, BreakerDelay: s.cfg.breakerDelay, TryTimeout: s.cfg.tryTimeout, Timeout: 3 * s.cfg.tryTimeout,
 		TracerProvider: s.tracer, Logger: s.log,

@@ -52,6 +52,7 @@ type service struct {
 	worker   *workerRole
 	api      *apiRole
 
+	server    *server // of every role but services alone
 	telemetry *telemetry.Telemetry
 	monitor   *monitor.Monitor
 	http      *http.Transport    // to the services
@@ -94,12 +95,17 @@ func openService(ctx context.Context, cfg config, tracer trace.TracerProvider, l
 			return s, err
 		}
 	}
+	mux := http.NewServeMux()
 	if cfg.has(roleAPI) {
-		if s.api, err = s.openAPI(ctx); err != nil {
+		if s.api, err = s.openAPI(ctx, mux); err != nil {
 			return s, err
 		}
 	}
-	return s, nil
+	if err := s.probe(mux); err != nil {
+		return s, err
+	}
+	s.server, err = listen(ctx, cfg.addr, mux, log)
+	return s, err
 }
 
 // openDatabase opens the database with what is kept there: documents, and the log that is
@@ -194,6 +200,7 @@ func (s *service) start(ctx context.Context) error {
 	if s.api != nil {
 		s.api.start(s)
 	}
+	s.goes(s.server.serve)
 	return nil
 }
 
@@ -219,6 +226,9 @@ func (s *service) stop() error {
 	var errs []error
 	if s.api != nil {
 		errs = append(errs, s.api.stop(ctx))
+	}
+	if s.server != nil {
+		errs = append(errs, s.server.Shutdown(ctx))
 	}
 	if s.worker != nil {
 		errs = append(errs, s.worker.stop(ctx, s.cfg.shutdownTimeout))
@@ -265,6 +275,9 @@ func (s *service) close() error {
 	}
 	if s.worker != nil {
 		closeIt(s.worker)
+	}
+	if s.server != nil {
+		_ = s.server.listener.Close() // it was closed by the server, or is not needed
 	}
 	if s.history != nil {
 		closeIt(s.history)

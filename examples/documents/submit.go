@@ -18,11 +18,11 @@ func (s *service) tell(stdout io.Writer) {
 		return
 	}
 	token, user := s.demoUser()
-	address := s.api.http.url() + "/"
+	address := s.server.url() + "/"
 	if user == demoUser {
 		address += "#token=" + token
 	}
-	fmt.Fprintf(stdout, "The page:  %s\nREST:      %s/documents   gRPC: %s\n", address, s.api.http.url(), s.api.grpcListener.Addr())
+	fmt.Fprintf(stdout, "The page:  %s\nREST:      %s/documents   gRPC: %s\n", address, s.server.url(), s.api.grpcListener.Addr())
 	if user == demoUser {
 		fmt.Fprintf(stdout, "Token:     %s   (Authorization: Bearer …)\n", token)
 	}
@@ -52,7 +52,7 @@ func (s *service) takeInput(ctx context.Context) {
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	token, _ := s.demoUser()
-	c, err := client.New(s.api.http.url(), token, transport)
+	c, err := client.New(s.server.url(), token, transport)
 	if err != nil {
 		s.log.Error("the input can't be submitted", "error", err)
 		return

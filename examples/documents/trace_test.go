@@ -34,7 +34,7 @@ func TestOneTrace(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.api.http.url()+"/documents", strings.NewReader(string(body)))
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.server.url()+"/documents", strings.NewReader(string(body)))
 			if err != nil {
 				t.Fatal(err)
 			}
