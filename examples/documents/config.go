@@ -35,6 +35,7 @@ type config struct {
 	retryDelay      time.Duration
 	tryTimeout      time.Duration
 	breakerDelay    time.Duration
+	patience        time.Duration
 	monitorInterval time.Duration
 	shutdownTimeout time.Duration
 

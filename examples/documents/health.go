@@ -21,9 +21,8 @@ func (s *service) openMonitor() (*monitor.Monitor, error) {
 			return nil
 		}},
 	}
-	s.http = &http.Transport{}
-	for _, name := range []string{"analysis", "payments"} {
-		check := monitor.HTTP(name, &http.Client{Transport: s.http}, s.serviceURL(name)+"/healthz")
+	for name, balancer := range s.clients.balancers() {
+		check := monitor.HTTP(name, &http.Client{Transport: balancer}, serviceURL(name)+"/healthz")
 		check.Optional = true
 		checks = append(checks, check)
 	}
@@ -47,13 +46,4 @@ func (s *service) probe(mux *http.ServeMux) error {
 		mux.Handle(path, h)
 	}
 	return nil
-}
-
-// serviceURL is the base URL of a service.
-func (s *service) serviceURL(name string) string {
-	where := map[string]string{"analysis": s.cfg.analysis, "payments": s.cfg.payments}[name]
-	if where == "" {
-		where = s.services.addresses()[0]
-	}
-	return where + "/" + name
 }

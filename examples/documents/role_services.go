@@ -67,7 +67,7 @@ func healthy(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.Status
 
 func (r *servicesRole) addresses() (all []string) {
 	for _, i := range r.instances {
-		all = append(all, i.url())
+		all = append(all, i.listener.Addr().String())
 	}
 	return all
 }

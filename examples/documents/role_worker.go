@@ -10,7 +10,6 @@ import (
 	"github.com/gotidings/tidings/examples/documents/internal/analysis"
 	"github.com/gotidings/tidings/examples/documents/internal/document"
 	"github.com/gotidings/tidings/examples/documents/internal/handlers"
-	"github.com/gotidings/tidings/examples/documents/internal/httpauth"
 	"github.com/gotidings/tidings/examples/documents/internal/httpclient"
 	"github.com/gotidings/tidings/examples/documents/internal/payments"
 	"github.com/gotidings/tidings/examples/documents/internal/queue"
@@ -41,10 +40,10 @@ func (s *service) openWorker(ctx context.Context) (r *workerRole, err error) {
 	}
 	handlers.Notify(s.bus, s.store, s.log)
 	handlers.Count(s.bus, r.ib)
-	if r.analysis, err = s.client("analysis"); err != nil {
+	if r.analysis, err = s.client("analysis", s.clients.analysis); err != nil {
 		return r, err
 	}
-	if r.payments, err = s.client("payments"); err != nil {
+	if r.payments, err = s.client("payments", s.clients.payments); err != nil {
 		return r, err
 	}
 	a := analysis.NewClient(r.analysis)
@@ -58,15 +57,6 @@ func (s *service) openWorker(ctx context.Context) (r *workerRole, err error) {
 		Middleware: []message.HandlerMiddleware{only(s.cfg.name), tracing.Messages(s.tracer, s.queueName())},
 	})
 	return r, err
-}
-
-func (s *service) client(name string) (*httpclient.Client, error) {
-	return httpclient.New(httpclient.Config{
-		Name: name, BaseURL: s.serviceURL(name), Transport: s.http,
-		Auth:       httpauth.HMAC(keyID, []byte(s.cfg.key)),
-		RetryDelay: s.cfg.retryDelay, BreakerDelay: s.cfg.breakerDelay, TryTimeout: s.cfg.tryTimeout, Timeout: 3 * s.cfg.tryTimeout,
-		TracerProvider: s.tracer, Logger: s.log,
-	})
 }
 
 // charge pays for a document. There is no fallback for money: when the service is not to be

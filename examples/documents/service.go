@@ -55,7 +55,7 @@ type service struct {
 	server    *server // of every role but services alone
 	telemetry *telemetry.Telemetry
 	monitor   *monitor.Monitor
-	http      *http.Transport    // to the services
+	clients   *clients           // to the services
 	stopRelay context.CancelFunc // never nil, as the next one
 	stopWatch context.CancelFunc
 	failed    chan error // what has ended by itself, and why
@@ -85,6 +85,9 @@ func openService(ctx context.Context, cfg config, tracer trace.TracerProvider, l
 		return s, err
 	}
 	if err := s.openBroker(ctx); err != nil {
+		return s, err
+	}
+	if s.clients, err = s.openClients(ctx); err != nil {
 		return s, err
 	}
 	if s.monitor, err = s.openMonitor(); err != nil {
@@ -291,8 +294,8 @@ func (s *service) close() error {
 	if s.db != nil {
 		closeIt(s.db)
 	}
-	if s.http != nil {
-		s.http.CloseIdleConnections()
+	if s.clients != nil {
+		closeIt(s.clients)
 	}
 	if s.telemetry != nil {
 		closeIt(s.telemetry)
