@@ -16,7 +16,6 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
-	"go.uber.org/goleak"
 
 	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/examples/documents/internal/api"
@@ -25,8 +24,6 @@ import (
 	"github.com/gotidings/tidings/internal/testserver"
 	"github.com/gotidings/tidings/internal/testsql"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // deadline is how long a test waits for what comes soon.
 const deadline = 30 * time.Second
@@ -95,20 +92,40 @@ type system struct {
 }
 
 // start starts a process and ends it with the test, with what it has left at the broker.
-func start(t *testing.T, cfg config) *system { return startTraced(t, cfg, noop.NewTracerProvider()) }
+func start(t *testing.T, cfg config) *system {
+	t.Helper()
+	return startTraced(t, cfg, noop.NewTracerProvider())
+}
 
 func startTraced(t *testing.T, cfg config, tracer trace.TracerProvider) *system {
 	t.Helper()
+	s := openTraced(t, cfg, tracer)
+	s.begin()
+	return s
+}
+
+// openSystem opens a process that is to begin later.
+func openSystem(t *testing.T, cfg config) *system {
+	t.Helper()
+	return openTraced(t, cfg, noop.NewTracerProvider())
+}
+
+func openTraced(t *testing.T, cfg config, tracer trace.TracerProvider) *system {
+	t.Helper()
 	s, err := openService(t.Context(), cfg, tracer, slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})))
-	sys := &system{service: s, t: t}
-	t.Cleanup(func() { sys.end(true) })
-	if err == nil {
-		err = s.start(t.Context())
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	sys := &system{service: s, t: t}
+	t.Cleanup(func() { sys.end(true) })
 	return sys
+}
+
+func (s *system) begin() {
+	s.t.Helper()
+	if err := s.start(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // end stops the process. Its subscriptions stay for the next one, unless they are to go.

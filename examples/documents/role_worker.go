@@ -30,7 +30,6 @@ type workerRole struct {
 	payments  *httpclient.Client
 	processor *document.Processor
 	queue     *queue.Processor[document.Requested]
-	cancel    context.CancelFunc
 }
 
 func (s *service) openWorker(ctx context.Context) (r *workerRole, err error) {

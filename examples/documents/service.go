@@ -248,17 +248,16 @@ func (s *service) stop() error {
 	return errors.Join(errs...)
 }
 
-// remove deletes the subscriptions, after stop, so that nothing waits for a system that never
-// comes back.
+// remove deletes the subscriptions of the whole system, after stop, so that nothing waits for
+// a system that never comes back.
 func (s *service) remove() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	var errs []error
-	for _, name := range s.bus.Subscriptions() {
-		errs = append(errs, s.bus.RemoveSubscription(ctx, name))
-	}
 	if remover, ok := s.broker.(transports.SubscriptionRemover); ok {
-		errs = append(errs, remover.RemoveSubscription(ctx, s.queueName()))
+		for _, name := range []string{s.queueName(), s.cfg.name + "." + handlers.NotifyName, s.cfg.name + "." + handlers.CountName} {
+			errs = append(errs, remover.RemoveSubscription(ctx, name))
+		}
 	}
 	if s.relay != nil {
 		errs = append(errs, s.ob.Transport().RemoveSubscription(ctx, s.relay.Subscription()))
