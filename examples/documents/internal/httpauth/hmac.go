@@ -17,11 +17,19 @@ import (
 
 const scheme = "HMAC-SHA256"
 
-// HMAC signs requests with a key, which the receiver knows by its id: for
+var (
+	errMalformed = errors.New("malformed header")
+	errKeyID     = errors.New("httpauth: the id of a key has letters, digits and -._: only, 64 at most")
+)
+
+// HMAC signs requests with a key, which the receiver knows by its id, a word: for
 // httpclient.Config.Auth. Each try has a nonce of its own. The body must be one that
 // http.NewRequest knows, so that it can be read twice.
 func HMAC(keyID string, key []byte) func(*http.Request) error {
 	return func(req *http.Request) error {
+		if !plain(keyID) {
+			return errKeyID
+		}
 		sum := sha256.New()
 		if err := readBody(sum, req); err != nil {
 			return err
@@ -78,19 +86,26 @@ func parse(header string) (signature, error) {
 	values := make(map[string]string)
 	for field := range strings.SplitSeq(fields, ",") {
 		key, value, _ := strings.Cut(strings.TrimSpace(field), "=")
-		unquoted, err := strconv.Unquote(value)
-		if _, twice := values[key]; err != nil || twice {
-			return s, errors.New("malformed header")
+		if _, twice := values[key]; twice || len(value) < 2 || value[0] != '"' || value[len(value)-1] != '"' {
+			return s, errMalformed
 		}
-		values[key] = unquoted
+		values[key] = value[1 : len(value)-1]
 	}
 	mac, err := hex.DecodeString(values["signature"])
 	if err != nil || len(values) != 4 {
-		return s, errors.New("malformed header")
+		return s, errMalformed
 	}
 	s = signature{key: values["key"], time: values["time"], nonce: values["nonce"], mac: mac}
-	if s.key == "" || s.nonce == "" || len(s.nonce) > 64 {
-		return s, errors.New("malformed header")
+	if !plain(s.key) || !plain(s.time) || !plain(s.nonce) {
+		return s, errMalformed
 	}
 	return s, nil
+}
+
+// plain says whether text is a word that needs no escape in the header.
+func plain(text string) bool {
+	return text != "" && len(text) <= 64 && strings.IndexFunc(text, func(r rune) bool {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		return !letter && (r < '0' || r > '9') && !strings.ContainsRune("-._:", r)
+	}) < 0
 }

@@ -220,7 +220,7 @@ func TestNoncesAreBoundedAndForgotten(t *testing.T) {
 
 func TestVerifierConfig(t *testing.T) {
 	t.Parallel()
-	for _, keys := range []map[string][]byte{nil, {"shop": []byte("short")}} {
+	for _, keys := range []map[string][]byte{nil, {"shop": []byte("short")}, {"a,b": key}, {"": key}} {
 		if _, err := NewVerifier(VerifierConfig{Keys: keys}); err == nil {
 			t.Errorf("keys %v are accepted", keys)
 		}
@@ -236,6 +236,29 @@ func TestBodyThatCannotBeSigned(t *testing.T) {
 	if err := HMAC("shop", key)(r); err == nil || r.Header.Get("Authorization") != "" {
 		t.Errorf("error is %v", err)
 	}
+	r = httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://x", http.NoBody)
+	if err := HMAC("a\"b", key)(r); err == nil || r.Header.Get("Authorization") != "" {
+		t.Errorf("an id that the header can't hold: %v", err)
+	}
+}
+
+// What is accepted is written again as something that means the same.
+func FuzzParse(f *testing.F) {
+	f.Add(signature{key: "shop", time: "1764014296", nonce: "N", mac: key}.header())
+	f.Add(`HMAC-SHA256 key="a", time="1", nonce="x", signature=""`)
+	f.Add(`hmac-sha256 signature="00",nonce="x" , key="a",time="-1"`)
+	f.Add(`HMAC-SHA256 key="\x2c", time="1", nonce="x", signature="00"`)
+	f.Add(`HMAC-SHA256 key=","`)
+	f.Fuzz(func(t *testing.T, header string) {
+		s, err := parse(header)
+		if err != nil {
+			return
+		}
+		again, err := parse(s.header())
+		if err != nil || again.key != s.key || again.time != s.time || again.nonce != s.nonce || !bytes.Equal(again.mac, s.mac) {
+			t.Errorf("%q is read as %+v, which is written as %q (%v)", header, s, s.header(), err)
+		}
+	})
 }
 
 func TestBearer(t *testing.T) {

@@ -16,8 +16,8 @@ import (
 
 // VerifierConfig configures a [Verifier]. Keys is required.
 type VerifierConfig struct {
-	// Keys are the keys by their ids; an id is also the name of the caller. During a change
-	// of keys both are there.
+	// Keys are the keys, of 32 bytes or more, by their ids; an id is also the name of the
+	// caller. During a change of keys both are there.
 	Keys map[string][]byte
 
 	// Window is how far the time of a request may be off, either way. 0 means 5 min.
@@ -50,6 +50,9 @@ func NewVerifier(cfg VerifierConfig) (*Verifier, error) {
 		return nil, errors.New("httpauth: VerifierConfig.Keys is empty")
 	}
 	for id, key := range cfg.Keys {
+		if !plain(id) {
+			return nil, errKeyID
+		}
 		if len(key) < sha256.Size {
 			return nil, fmt.Errorf("httpauth: key %q has %d bytes; it takes at least %d", id, len(key), sha256.Size)
 		}

@@ -43,6 +43,9 @@ func TestRequest(t *testing.T) {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
+	if req.GetBody != nil {
+		t.Error("net/http could repeat the request on its own, with a signature that has been used")
+	}
 	if _, err := get(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
@@ -165,6 +168,17 @@ func TestLogs(t *testing.T) {
 	})
 }
 
+// What a type's own decoding says of an answer quotes it.
+func TestErrorsDoNotQuoteAnswers(t *testing.T) {
+	t.Parallel()
+	c := client(t, serve(answer{status: 200, body: `{"at":"S3CRET"}`}))
+	_, err := Do(t.Context(), c, Request[struct{ At time.Time }]{Method: http.MethodGet, Path: "/"})
+	wantKind(t, err, ErrMalformed)
+	if strings.Contains(err.Error(), "S3CRET") {
+		t.Errorf("a secret is in %q", err)
+	}
+}
+
 func TestTrace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -216,8 +230,8 @@ func TestAuthFails(t *testing.T) {
 				t.Fatalf("error is %v", err)
 			}
 		}
-		if s.tries() != 0 || c.Breaker().State() != closed {
-			t.Errorf("%d tries, breaker is %v", s.tries(), c.Breaker().State())
+		if s.tries() != 0 || time.Since(s.t0) != 0 || c.Breaker().State() != closed {
+			t.Errorf("%d tries in %v, breaker is %v", s.tries(), time.Since(s.t0), c.Breaker().State())
 		}
 	})
 }

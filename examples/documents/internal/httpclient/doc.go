@@ -13,10 +13,10 @@
 //	timeout    30 s in all
 //	retry      after 2, 4 and 8 s, on 5xx, 429 and network errors
 //	bulkhead   so many tries at a time
+//	auth       afresh for each try
 //	breaker    open for 30 s after 5 failures in a row
 //	timeout    10 s a try, the response's body included
 //	trace      a span for each try, and its context in the headers
-//	auth       afresh for each try
 //	log        a line for each try
 //
 // Only calls that can be repeated are: those of idempotent methods, and others that have

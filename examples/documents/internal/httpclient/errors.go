@@ -82,7 +82,7 @@ func kindOf(res *http.Response, err error) error {
 			return nil
 		case errors.Is(err, ErrMalformed):
 			return ErrMalformed
-		case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		case errors.As(err, &timeout) && timeout.Timeout(): // context.DeadlineExceeded too
 			return ErrTimedOut
 		}
 		return ErrUnavailable

@@ -51,8 +51,8 @@ func transient(res *http.Response, err error) bool {
 		return serverError(res.StatusCode) || res.StatusCode == http.StatusTooManyRequests
 	}
 	var (
-		untrusted  *tls.CertificateVerificationError
-		noPassport *authError
+		untrusted     *tls.CertificateVerificationError
+		noCredentials *authError
 	)
 	switch {
 	case errors.Is(err, context.Canceled),
@@ -60,7 +60,7 @@ func transient(res *http.Response, err error) bool {
 		errors.Is(err, bulkhead.ErrFull),
 		errors.Is(err, ErrMalformed),
 		errors.As(err, &untrusted),
-		errors.As(err, &noPassport):
+		errors.As(err, &noCredentials):
 		return false
 	}
 	return true

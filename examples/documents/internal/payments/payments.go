@@ -72,6 +72,8 @@ type Client struct{ http *httpclient.Client }
 // New makes a client.
 func New(c *httpclient.Client) *Client { return &Client{c} }
 
+// region pay
+
 // Pay makes a payment, or returns the one that was made with the same key. After
 // httpclient.ErrTimedOut or ErrUnavailable it is not known whether it was made: to call
 // again with the same key is safe. The error of one that is declined is a [*DeclinedError].
@@ -84,6 +86,8 @@ func (c *Client) Pay(ctx context.Context, key string, order Order) (Payment, err
 	})
 	return p, translate(err)
 }
+
+// endregion
 
 // Status returns a payment, or [ErrNotFound].
 func (c *Client) Status(ctx context.Context, id string) (Payment, error) {

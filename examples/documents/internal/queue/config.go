@@ -55,7 +55,7 @@ type Config[T any] struct {
 	MaxDeliveries int
 
 	// RetryDelay is how long an abandoned message waits for its second delivery; the wait
-	// doubles each time. 0 means 1 s.
+	// doubles each time. RabbitMQ counts in whole seconds. 0 means 1 s.
 	RetryDelay time.Duration
 
 	// Middleware goes around Decode and Handle, the first one outermost: for tracing, or to
