@@ -115,7 +115,7 @@ func (c *config) conflicts() (faults []error) {
 	if memory && c.db != "" {
 		fault("-transport memory:// forgets at the end what a -db still has to do: leave -transport away, and the database is the broker")
 	}
-	if !c.whole() && c.db == "" {
+	if !c.whole() && c.db == "" && (c.has(roleAPI) || c.has(roleWorker)) {
 		fault("-db is required for a process of some roles: the others need the same database")
 	}
 	if c.has(roleWorker) && !c.has(roleServices) && (c.analysis == "" || c.payments == "") {
