@@ -40,6 +40,7 @@ type config struct {
 	shutdownTimeout time.Duration
 
 	relayFrom outbox.Start // where the relay begins that has never run
+	showToken bool         // it was made for this run
 	passing   bool         // nothing of the system is to stay at the broker
 }
 
@@ -141,7 +142,7 @@ func (c *config) fill() {
 	}
 	c.key = cmp.Or(c.key, rand.Text()+rand.Text())
 	if c.has(roleAPI) && len(c.tokens) == 0 {
-		c.tokens = map[string]string{rand.Text(): demoUser}
+		c.tokens, c.showToken = map[string]string{rand.Text(): demoUser}, true
 	}
 	if c.once && c.name == "" { // a system that is there for this run only
 		c.name, c.relayFrom, c.passing = "once-"+strings.ToLower(rand.Text()[:8]), outbox.FromNow, true

@@ -73,6 +73,7 @@ func charge(client *payments.Client) document.StepFunc {
 
 // process takes a document through its steps, and says what becomes of its message.
 func (r *workerRole) process(ctx context.Context, d queue.Delivery[document.Requested]) queue.Settlement {
+	// region settle
 	err := r.processor.Process(ctx, d.Body.DocumentID)
 	switch {
 	case err == nil:
@@ -90,6 +91,7 @@ func (r *workerRole) process(ctx context.Context, d queue.Delivery[document.Requ
 		return queue.AbandonFor(e.RetryAfter, err) // while the circuit is open, a delivery would be in vain
 	}
 	return queue.Abandon(err)
+	// endregion
 }
 
 func (r *workerRole) start(ctx context.Context, s *service) error {

@@ -307,13 +307,17 @@ func (s *service) close() error {
 
 // serve runs the service until ctx ends, or something fails.
 func serve(ctx context.Context, cfg config, tracer trace.TracerProvider, log *slog.Logger, stdout io.Writer) error {
+	files, err := cfg.inputFiles()
+	if err != nil {
+		return err
+	}
 	s, err := openService(ctx, cfg, tracer, log)
 	if err != nil {
 		return err
 	}
 	if err = s.start(ctx); err == nil {
 		s.tell(stdout)
-		s.running.Go(func() { s.takeInput(ctx) })
+		s.running.Go(func() { s.submitAll(ctx, files) })
 		select {
 		case <-ctx.Done():
 			log.Info("stopping")
