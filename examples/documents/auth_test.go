@@ -40,7 +40,7 @@ func TestWithoutToken(t *testing.T) {
 				t.Errorf("%s, token %s: %d %s", call, name, code, body)
 			}
 		}
-		if _, err := client.Dial(t.Context(), s.api.http.url(), token, "user_ada", nil); err == nil {
+		if _, err := client.Dial(t.Context(), s.server.url(), token, "user_ada", nil); err == nil {
 			t.Errorf("live updates, token %s: connected", name)
 		}
 

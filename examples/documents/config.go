@@ -35,10 +35,12 @@ type config struct {
 	retryDelay      time.Duration
 	tryTimeout      time.Duration
 	breakerDelay    time.Duration
+	patience        time.Duration
 	monitorInterval time.Duration
 	shutdownTimeout time.Duration
 
 	relayFrom outbox.Start // where the relay begins that has never run
+	showToken bool         // it was made for this run
 	passing   bool         // nothing of the system is to stay at the broker
 }
 
@@ -114,7 +116,7 @@ func (c *config) conflicts() (faults []error) {
 	if memory && c.db != "" {
 		fault("-transport memory:// forgets at the end what a -db still has to do: leave -transport away, and the database is the broker")
 	}
-	if !c.whole() && c.db == "" {
+	if !c.whole() && c.db == "" && (c.has(roleAPI) || c.has(roleWorker)) {
 		fault("-db is required for a process of some roles: the others need the same database")
 	}
 	if c.has(roleWorker) && !c.has(roleServices) && (c.analysis == "" || c.payments == "") {
@@ -140,7 +142,7 @@ func (c *config) fill() {
 	}
 	c.key = cmp.Or(c.key, rand.Text()+rand.Text())
 	if c.has(roleAPI) && len(c.tokens) == 0 {
-		c.tokens = map[string]string{rand.Text(): demoUser}
+		c.tokens, c.showToken = map[string]string{rand.Text(): demoUser}, true
 	}
 	if c.once && c.name == "" { // a system that is there for this run only
 		c.name, c.relayFrom, c.passing = "once-"+strings.ToLower(rand.Text()[:8]), outbox.FromNow, true

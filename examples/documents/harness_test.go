@@ -16,7 +16,6 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
-	"go.uber.org/goleak"
 
 	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/examples/documents/internal/api"
@@ -25,8 +24,6 @@ import (
 	"github.com/gotidings/tidings/internal/testserver"
 	"github.com/gotidings/tidings/internal/testsql"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // deadline is how long a test waits for what comes soon.
 const deadline = 30 * time.Second
@@ -95,20 +92,40 @@ type system struct {
 }
 
 // start starts a process and ends it with the test, with what it has left at the broker.
-func start(t *testing.T, cfg config) *system { return startTraced(t, cfg, noop.NewTracerProvider()) }
+func start(t *testing.T, cfg config) *system {
+	t.Helper()
+	return startTraced(t, cfg, noop.NewTracerProvider())
+}
 
 func startTraced(t *testing.T, cfg config, tracer trace.TracerProvider) *system {
 	t.Helper()
+	s := openTraced(t, cfg, tracer)
+	s.begin()
+	return s
+}
+
+// openSystem opens a process that is to begin later.
+func openSystem(t *testing.T, cfg config) *system {
+	t.Helper()
+	return openTraced(t, cfg, noop.NewTracerProvider())
+}
+
+func openTraced(t *testing.T, cfg config, tracer trace.TracerProvider) *system {
+	t.Helper()
 	s, err := openService(t.Context(), cfg, tracer, slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})))
-	sys := &system{service: s, t: t}
-	t.Cleanup(func() { sys.end(true) })
-	if err == nil {
-		err = s.start(t.Context())
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	sys := &system{service: s, t: t}
+	t.Cleanup(func() { sys.end(true) })
 	return sys
+}
+
+func (s *system) begin() {
+	s.t.Helper()
+	if err := s.start(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // end stops the process. Its subscriptions stay for the next one, unless they are to go.
@@ -134,11 +151,11 @@ func (s *system) end(remove bool) {
 func (s *system) connect(token, user string) *userClient {
 	s.t.Helper()
 	transport := &http.Transport{}
-	c, err := client.New(s.api.http.url(), token, transport)
+	c, err := client.New(s.server.url(), token, transport)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	l, err := client.Dial(s.t.Context(), s.api.http.url(), token, "user_"+user, &http.Client{Transport: transport})
+	l, err := client.Dial(s.t.Context(), s.server.url(), token, "user_"+user, &http.Client{Transport: transport})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -195,7 +212,7 @@ func (s *system) request(method, path, token string, body any) (int, string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	req, err := http.NewRequestWithContext(s.t.Context(), method, s.api.http.url()+path, bytes.NewReader(data))
+	req, err := http.NewRequestWithContext(s.t.Context(), method, s.server.url()+path, bytes.NewReader(data))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -213,6 +230,22 @@ func (s *system) request(method, path, token string, body any) (int, string) {
 		s.t.Fatal(err)
 	}
 	return resp.StatusCode, strings.TrimSpace(string(answer))
+}
+
+// until waits for what comes soon and gives no signal.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for !is() {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			t.Fatalf("%v have passed without: %s", deadline, what)
+		}
+	}
 }
 
 // query is all documents of a user.

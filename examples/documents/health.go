@@ -21,9 +21,8 @@ func (s *service) openMonitor() (*monitor.Monitor, error) {
 			return nil
 		}},
 	}
-	s.http = &http.Transport{}
-	for _, name := range []string{"analysis", "payments"} {
-		check := monitor.HTTP(name, &http.Client{Transport: s.http}, s.services.addresses()[0]+"/"+name+"/healthz")
+	for name, balancer := range s.clients.balancers() {
+		check := monitor.HTTP(name, &http.Client{Transport: balancer}, serviceURL(name)+"/healthz")
 		check.Optional = true
 		checks = append(checks, check)
 	}

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
-	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -18,10 +17,9 @@ import (
 	"github.com/gotidings/tidings/examples/documents/internal/live"
 )
 
-const (
-	inFlight = 64               // documents of a run of -once at a time; the hub has room for 128 groups
-	patience = 28 * time.Second // until a document is called lost, which is less than the 30 s that a run may take
-)
+// inFlight is how many documents of a run of -once are under way at a time, which is what the
+// client takes.
+const inFlight = 32
 
 // tally is what has become of the documents.
 type tally struct {
@@ -63,16 +61,16 @@ func runOnce(ctx context.Context, cfg config, tracer trace.TracerProvider, log *
 
 // once submits files and follows each to its end.
 func (s *service) once(ctx context.Context, files []file) (sum tally, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.patience)
 	defer cancel()
 	token, user := s.demoUser()
 	transport := &http.Transport{MaxIdleConnsPerHost: inFlight}
 	defer transport.CloseIdleConnections()
-	c, err := client.New(s.api.http.url(), token, transport)
+	c, err := client.New(s.server.url(), token, transport)
 	if err != nil {
 		return sum, err
 	}
-	updates, err := client.Dial(ctx, s.api.http.url(), token, live.UserGroup(user), &http.Client{Transport: transport})
+	updates, err := client.Dial(ctx, s.server.url(), token, live.UserGroup(user), &http.Client{Transport: transport})
 	if err != nil {
 		return sum, err
 	}

@@ -13,7 +13,7 @@ import (
 func once(t *testing.T, args ...string) string {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	status := run(t.Context(), append([]string{"-once"}, args...), noEnv, &stdout, &stderr)
+	status := run(t.Context(), append([]string{"-once", "-patience", "5m"}, args...), noEnv, &stdout, &stderr)
 	lines := strings.Split(strings.TrimSpace(stdout.String()), "\n")
 	if status != 0 {
 		t.Errorf("exit status %d\n%s\n%s", status, &stdout, &stderr)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/http"
 
@@ -21,13 +20,13 @@ import (
 // apiRole is what users see: the REST API, the live page and the gRPC service.
 type apiRole struct {
 	hub          *realtime.Hub
-	http         *server
 	grpc         *grpc.Server
 	grpcHealth   *grpchealth.Server
 	grpcListener net.Listener
 }
 
-func (s *service) openAPI(ctx context.Context) (r *apiRole, err error) {
+// openAPI makes the role, and adds to mux what it answers over HTTP.
+func (s *service) openAPI(ctx context.Context, mux *http.ServeMux) (r *apiRole, err error) {
 	r = &apiRole{}
 	tokens := httpauth.NewTokens(s.cfg.tokens)
 	if r.hub, err = live.NewHub(s.bus, tokens, s.store, s.log); err != nil {
@@ -41,17 +40,10 @@ func (s *service) openAPI(ctx context.Context) (r *apiRole, err error) {
 			return handlers.Statistics(ctx, s.db, owner)
 		},
 	})
-	mux := http.NewServeMux()
 	mux.Handle("/", live.Page())
 	mux.Handle("/live/", r.hub)
 	for _, path := range []string{"/documents", "/documents/", "/statistics", "/dependencies", "/me"} {
 		mux.Handle(path, rest)
-	}
-	if err := s.probe(mux); err != nil {
-		return r, err
-	}
-	if r.http, err = listen(ctx, s.cfg.addr, mux, s.log); err != nil {
-		return r, err
 	}
 
 	r.grpc, r.grpcHealth = grpcapi.NewServer(grpcapi.Config{Store: s.store, Watcher: watcher, Tokens: tokens, Tracer: s.tracer, Logger: s.log})
@@ -61,14 +53,13 @@ func (s *service) openAPI(ctx context.Context) (r *apiRole, err error) {
 }
 
 func (r *apiRole) start(s *service) {
-	s.goes(r.http.serve)
 	s.goes(func() error { return r.grpc.Serve(r.grpcListener) })
 }
 
 // stop tells clients to go elsewhere, and waits for their calls.
 func (r *apiRole) stop(ctx context.Context) error {
 	r.grpcHealth.Shutdown()
-	errs := []error{r.hub.Close(ctx), r.http.Shutdown(ctx)}
+	err := r.hub.Close(ctx)
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -80,16 +71,13 @@ func (r *apiRole) stop(ctx context.Context) error {
 		r.grpc.Stop() // ends GracefulStop
 		<-stopped
 	}
-	return errors.Join(errs...)
+	return err
 }
 
-// Close lets go of the addresses, if it was never started.
+// Close lets go of the address, if it was never started.
 func (r *apiRole) Close() error {
-	if r.http != nil {
-		_ = r.http.listener.Close() // it was closed by the server, or is not needed
-	}
 	if r.grpcListener != nil {
-		_ = r.grpcListener.Close() // as that
+		_ = r.grpcListener.Close() // it was closed by the server, or is not needed
 	}
 	return nil
 }

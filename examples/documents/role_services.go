@@ -18,6 +18,7 @@ const keyID = "worker"
 // with faults of its own. In a process of all roles there are two instances, between which
 // the worker's clients balance.
 type servicesRole struct {
+	payments                      paymentstest.Server
 	analysisFaults, paymentFaults analysis.Faults
 	instances                     []*server
 }
@@ -38,11 +39,14 @@ func openServices(ctx context.Context, cfg config, log *slog.Logger) (*servicesR
 		faults  *analysis.Faults
 	}{
 		"/analysis": {analysis.Handler(), &r.analysisFaults},
-		"/payments": {&paymentstest.Server{}, &r.paymentFaults},
+		"/payments": {&r.payments, &r.paymentFaults},
 	} {
 		// The signature is over the whole path, so it is checked before that is shortened.
 		mux.Handle(path+"/", service.faults.Wrap(verifier.Require(http.StripPrefix(path, service.handler))))
 		mux.Handle("GET "+path+"/healthz", service.faults.Wrap(http.HandlerFunc(healthy)))
+	}
+	for _, path := range []string{"/livez", "/readyz"} {
+		mux.HandleFunc("GET "+path, healthy)
 	}
 	addresses := []string{cfg.servicesAddr}
 	if cfg.whole() {
@@ -63,7 +67,7 @@ func healthy(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.Status
 
 func (r *servicesRole) addresses() (all []string) {
 	for _, i := range r.instances {
-		all = append(all, i.url())
+		all = append(all, i.listener.Addr().String())
 	}
 	return all
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/gotidings/tidings/examples/documents/internal/analysis"
 	"github.com/gotidings/tidings/examples/documents/internal/document"
 	"github.com/gotidings/tidings/examples/documents/internal/handlers"
-	"github.com/gotidings/tidings/examples/documents/internal/httpauth"
 	"github.com/gotidings/tidings/examples/documents/internal/httpclient"
 	"github.com/gotidings/tidings/examples/documents/internal/payments"
 	"github.com/gotidings/tidings/examples/documents/internal/queue"
@@ -31,7 +30,6 @@ type workerRole struct {
 	payments  *httpclient.Client
 	processor *document.Processor
 	queue     *queue.Processor[document.Requested]
-	cancel    context.CancelFunc
 }
 
 func (s *service) openWorker(ctx context.Context) (r *workerRole, err error) {
@@ -41,10 +39,10 @@ func (s *service) openWorker(ctx context.Context) (r *workerRole, err error) {
 	}
 	handlers.Notify(s.bus, s.store, s.log)
 	handlers.Count(s.bus, r.ib)
-	if r.analysis, err = s.client("analysis", "/analysis"); err != nil {
+	if r.analysis, err = s.client("analysis", s.clients.analysis); err != nil {
 		return r, err
 	}
-	if r.payments, err = s.client("payments", "/payments"); err != nil {
+	if r.payments, err = s.client("payments", s.clients.payments); err != nil {
 		return r, err
 	}
 	a := analysis.NewClient(r.analysis)
@@ -58,15 +56,6 @@ func (s *service) openWorker(ctx context.Context) (r *workerRole, err error) {
 		Middleware: []message.HandlerMiddleware{only(s.cfg.name), tracing.Messages(s.tracer, s.queueName())},
 	})
 	return r, err
-}
-
-func (s *service) client(name, path string) (*httpclient.Client, error) {
-	return httpclient.New(httpclient.Config{
-		Name: name, BaseURL: s.services.addresses()[0] + path, Transport: s.http,
-		Auth:       httpauth.HMAC(keyID, []byte(s.cfg.key)),
-		RetryDelay: s.cfg.retryDelay, BreakerDelay: s.cfg.breakerDelay, TryTimeout: s.cfg.tryTimeout, Timeout: 3 * s.cfg.tryTimeout,
-		TracerProvider: s.tracer, Logger: s.log,
-	})
 }
 
 // charge pays for a document. There is no fallback for money: when the service is not to be
@@ -84,6 +73,7 @@ func charge(client *payments.Client) document.StepFunc {
 
 // process takes a document through its steps, and says what becomes of its message.
 func (r *workerRole) process(ctx context.Context, d queue.Delivery[document.Requested]) queue.Settlement {
+	// region settle
 	err := r.processor.Process(ctx, d.Body.DocumentID)
 	switch {
 	case err == nil:
@@ -101,6 +91,7 @@ func (r *workerRole) process(ctx context.Context, d queue.Delivery[document.Requ
 		return queue.AbandonFor(e.RetryAfter, err) // while the circuit is open, a delivery would be in vain
 	}
 	return queue.Abandon(err)
+	// endregion
 }
 
 func (r *workerRole) start(ctx context.Context, s *service) error {

@@ -52,9 +52,10 @@ type service struct {
 	worker   *workerRole
 	api      *apiRole
 
+	server    *server // of every role but services alone
 	telemetry *telemetry.Telemetry
 	monitor   *monitor.Monitor
-	http      *http.Transport    // to the services
+	clients   *clients           // to the services
 	stopRelay context.CancelFunc // never nil, as the next one
 	stopWatch context.CancelFunc
 	failed    chan error // what has ended by itself, and why
@@ -86,6 +87,9 @@ func openService(ctx context.Context, cfg config, tracer trace.TracerProvider, l
 	if err := s.openBroker(ctx); err != nil {
 		return s, err
 	}
+	if s.clients, err = s.openClients(ctx); err != nil {
+		return s, err
+	}
 	if s.monitor, err = s.openMonitor(); err != nil {
 		return s, err
 	}
@@ -94,12 +98,17 @@ func openService(ctx context.Context, cfg config, tracer trace.TracerProvider, l
 			return s, err
 		}
 	}
+	mux := http.NewServeMux()
 	if cfg.has(roleAPI) {
-		if s.api, err = s.openAPI(ctx); err != nil {
+		if s.api, err = s.openAPI(ctx, mux); err != nil {
 			return s, err
 		}
 	}
-	return s, nil
+	if err := s.probe(mux); err != nil {
+		return s, err
+	}
+	s.server, err = listen(ctx, cfg.addr, mux, log)
+	return s, err
 }
 
 // openDatabase opens the database with what is kept there: documents, and the log that is
@@ -194,6 +203,7 @@ func (s *service) start(ctx context.Context) error {
 	if s.api != nil {
 		s.api.start(s)
 	}
+	s.goes(s.server.serve)
 	return nil
 }
 
@@ -220,6 +230,9 @@ func (s *service) stop() error {
 	if s.api != nil {
 		errs = append(errs, s.api.stop(ctx))
 	}
+	if s.server != nil {
+		errs = append(errs, s.server.Shutdown(ctx))
+	}
 	if s.worker != nil {
 		errs = append(errs, s.worker.stop(ctx, s.cfg.shutdownTimeout))
 	}
@@ -235,17 +248,16 @@ func (s *service) stop() error {
 	return errors.Join(errs...)
 }
 
-// remove deletes the subscriptions, after stop, so that nothing waits for a system that never
-// comes back.
+// remove deletes the subscriptions of the whole system, after stop, so that nothing waits for
+// a system that never comes back.
 func (s *service) remove() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	var errs []error
-	for _, name := range s.bus.Subscriptions() {
-		errs = append(errs, s.bus.RemoveSubscription(ctx, name))
-	}
 	if remover, ok := s.broker.(transports.SubscriptionRemover); ok {
-		errs = append(errs, remover.RemoveSubscription(ctx, s.queueName()))
+		for _, name := range []string{s.queueName(), s.cfg.name + "." + handlers.NotifyName, s.cfg.name + "." + handlers.CountName} {
+			errs = append(errs, remover.RemoveSubscription(ctx, name))
+		}
 	}
 	if s.relay != nil {
 		errs = append(errs, s.ob.Transport().RemoveSubscription(ctx, s.relay.Subscription()))
@@ -266,6 +278,9 @@ func (s *service) close() error {
 	if s.worker != nil {
 		closeIt(s.worker)
 	}
+	if s.server != nil {
+		_ = s.server.listener.Close() // it was closed by the server, or is not needed
+	}
 	if s.history != nil {
 		closeIt(s.history)
 	}
@@ -278,8 +293,8 @@ func (s *service) close() error {
 	if s.db != nil {
 		closeIt(s.db)
 	}
-	if s.http != nil {
-		s.http.CloseIdleConnections()
+	if s.clients != nil {
+		closeIt(s.clients)
 	}
 	if s.telemetry != nil {
 		closeIt(s.telemetry)
@@ -292,13 +307,17 @@ func (s *service) close() error {
 
 // serve runs the service until ctx ends, or something fails.
 func serve(ctx context.Context, cfg config, tracer trace.TracerProvider, log *slog.Logger, stdout io.Writer) error {
+	files, err := cfg.inputFiles()
+	if err != nil {
+		return err
+	}
 	s, err := openService(ctx, cfg, tracer, log)
 	if err != nil {
 		return err
 	}
 	if err = s.start(ctx); err == nil {
 		s.tell(stdout)
-		s.running.Go(func() { s.takeInput(ctx) })
+		s.running.Go(func() { s.submitAll(ctx, files) })
 		select {
 		case <-ctx.Done():
 			log.Info("stopping")

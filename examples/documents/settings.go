@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gotidings/tidings/examples/documents/internal/database"
+	"github.com/gotidings/tidings/examples/documents/internal/discovery"
 
 	// What -transport can open: a scheme each.
 	_ "github.com/gotidings/tidings/transports/memory"
@@ -68,13 +69,13 @@ var settings = []struct {
 		}
 		return nil
 	}},
-	{"analysis", "", "`WHERE` instances of the analysis service are (default in this process)", func(c *config, v string) error {
+	{"analysis", "", "`WHERE` instances of the analysis service are: static:HOST:PORT,…, env:VARIABLE, dns:HOST:PORT or srv:NAME (default in this process)", func(c *config, v string) error {
 		c.analysis = v
-		return nil
+		return instances(v)
 	}},
-	{"payments", "", "`WHERE` instances of the payment service are (default in this process)", func(c *config, v string) error {
+	{"payments", "", "`WHERE` instances of the payment service are, in the same form (default in this process)", func(c *config, v string) error {
 		c.payments = v
-		return nil
+		return instances(v)
 	}},
 	{"key", "", "`SECRET` with which workers sign their requests to the services, 32 characters or more (default a new one in a process of all roles)", func(c *config, v string) error {
 		c.key = v
@@ -95,6 +96,7 @@ var settings = []struct {
 		c.once, err = strconv.ParseBool(v)
 		return err
 	}},
+	{"patience", "28s", "`TIME` that -once waits for the documents before it calls the rest lost", duration(func(c *config) *time.Duration { return &c.patience })},
 	{"faults", "0.05", "`PART` of the calls of the services that fails, 0 to 1", func(c *config, v string) (err error) {
 		if c.faults, err = strconv.ParseFloat(v, 64); err != nil || !(c.faults >= 0 && c.faults <= 1) {
 			return errors.New("it takes a number from 0 to 1")
@@ -128,6 +130,15 @@ func duration(field func(*config) *time.Duration) func(*config, string) error {
 		*field(c) = d
 		return nil
 	}
+}
+
+// instances checks where instances of a service are.
+func instances(v string) error {
+	if v == "" {
+		return nil
+	}
+	_, err := discovery.Parse(v)
+	return err
 }
 
 // tokens reads pairs of a token and its user. Its errors quote none.

@@ -12,18 +12,26 @@ import (
 	"github.com/gotidings/tidings/examples/documents/internal/client"
 )
 
+// inputFiles returns the files that are to be processed at the start.
+func (c *config) inputFiles() ([]file, error) {
+	if !c.has(roleAPI) || (c.input == "" && !c.whole()) {
+		return nil, nil
+	}
+	return readInput(c.input)
+}
+
 // tell says where the page is.
 func (s *service) tell(stdout io.Writer) {
 	if s.api == nil {
 		return
 	}
-	token, user := s.demoUser()
-	address := s.api.http.url() + "/"
-	if user == demoUser {
+	token, _ := s.demoUser()
+	address := s.server.url() + "/"
+	if s.cfg.showToken {
 		address += "#token=" + token
 	}
-	fmt.Fprintf(stdout, "The page:  %s\nREST:      %s/documents   gRPC: %s\n", address, s.api.http.url(), s.api.grpcListener.Addr())
-	if user == demoUser {
+	fmt.Fprintf(stdout, "The page:  %s\nREST:      %s/documents   gRPC: %s\n", address, s.server.url(), s.api.grpcListener.Addr())
+	if s.cfg.showToken {
 		fmt.Fprintf(stdout, "Token:     %s   (Authorization: Bearer …)\n", token)
 	}
 }
@@ -39,20 +47,12 @@ func (s *service) demoUser() (token, user string) {
 	return all[0], s.cfg.tokens[all[0]]
 }
 
-// takeInput submits the input, as a user would do it over the REST API.
-func (s *service) takeInput(ctx context.Context) {
-	if s.api == nil || (s.cfg.input == "" && !s.cfg.whole()) {
-		return
-	}
-	files, err := readInput(s.cfg.input)
-	if err != nil {
-		s.log.Error("the input can't be read", "error", err)
-		return
-	}
+// submitAll submits files, as a user would do it over the REST API.
+func (s *service) submitAll(ctx context.Context, files []file) {
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	token, _ := s.demoUser()
-	c, err := client.New(s.api.http.url(), token, transport)
+	c, err := client.New(s.server.url(), token, transport)
 	if err != nil {
 		s.log.Error("the input can't be submitted", "error", err)
 		return

@@ -12,7 +12,7 @@ import (
 	"github.com/coder/websocket"
 )
 
-// ErrRefused: a group can't be joined.
+// ErrRefused says that a group can't be joined.
 var ErrRefused = errors.New("refused")
 
 // Live is a connection to the live updates: what the page has, without a page. Its methods
@@ -137,7 +137,8 @@ func receive(ctx context.Context, conn *websocket.Conn) (m message, err error) {
 	if err != nil {
 		return m, err
 	}
-	return m, json.Unmarshal(data, &m)
+	err = json.Unmarshal(data, &m)
+	return m, err
 }
 
 // readAll ends with the connection.

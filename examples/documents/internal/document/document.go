@@ -20,11 +20,11 @@ const (
 )
 
 var (
-	// ErrNotFound: there is no such document, or it is somebody else's. The two are not
+	// ErrNotFound says that there is no such document, or it is somebody else's. The two are not
 	// told apart, so that nobody can find out which ids exist.
 	ErrNotFound = errors.New("there is no such document")
 
-	// ErrConflict: another worker has changed the document meanwhile, or somebody else has
+	// ErrConflict says that another worker has changed the document meanwhile, or somebody else has
 	// taken its id.
 	ErrConflict = errors.New("the document is not what it was, or somebody else's")
 

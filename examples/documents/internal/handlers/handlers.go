@@ -16,6 +16,12 @@ import (
 	"github.com/gotidings/tidings/inbox"
 )
 
+// Names of the subscriptions in their service.
+const (
+	NotifyName = "notify"
+	CountName  = "statistics"
+)
+
 // Schema makes the table of the statistics.
 var Schema = []string{
 	`create table if not exists document_statistics (
@@ -25,7 +31,7 @@ var Schema = []string{
 // Notify tells the owners of documents what has become of them. A notification is sent at
 // least once: a provider that knows the event's id again makes one of two.
 func Notify(b *bus.Bus, store *document.Store, log *slog.Logger) {
-	s := b.Subscription("notify", bus.WithoutDedup())
+	s := b.Subscription(NotifyName, bus.WithoutDedup())
 	bus.On(s, func(ctx context.Context, e events.DocumentProcessed) error {
 		log.InfoContext(ctx, "notification: your document is ready", "user", e.UserID, "document", e.DocumentID)
 		return nil
@@ -43,7 +49,7 @@ func Notify(b *bus.Bus, store *document.Store, log *slog.Logger) {
 // Count counts the documents of each category. The count and the mark that the event was
 // counted are one transaction, so that each counts once.
 func Count(b *bus.Bus, ib *inbox.Inbox) {
-	inbox.Subscribe(b, ib, "statistics", func(ctx context.Context, tx *sql.Tx, e events.DocumentProcessed) error {
+	inbox.Subscribe(b, ib, CountName, func(ctx context.Context, tx *sql.Tx, e events.DocumentProcessed) error {
 		var results document.Results
 		if err := json.Unmarshal(e.ProcessingResults, &results); err != nil {
 			return bus.Permanent(fmt.Errorf("results of document %s: %w", e.DocumentID, err))

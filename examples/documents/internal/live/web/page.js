@@ -91,7 +91,7 @@ function render(doc) {
   row.cells[0].textContent = doc.name;
   /** @type {HTMLElement} */ (row.cells[1].firstChild).textContent = doc.status;
   /** @type {HTMLProgressElement} */ (row.cells[2].firstChild).value = doc.progress;
-  row.cells[3].textContent = doc.step ?? "";
+  row.cells[3].textContent = final ? "" : doc.step ?? "";
   row.cells[4].textContent = final || !doc.remainingMs ? "" : (doc.remainingMs / 1000).toFixed(1) + " s";
   row.cells[5].textContent = doc.status === "failed" ? doc.error ?? "" : results(doc.results);
   const count = (/** @type {string} */ s) => [...documents.values()].filter((d) => d.status === s).length;
