@@ -128,6 +128,10 @@ func TestWorkerKilled(t *testing.T) {
 	if n := s.services.payments.Payments()[payments.Paid]; n != documents {
 		t.Errorf("%d documents were paid %d times", documents, n)
 	}
+	until(t, "each document counted once", func() bool {
+		_, body := s.request(http.MethodGet, "/statistics", adasToken, nil)
+		return body == fmt.Sprintf(`{"categories":{"letter":%d}}`, documents)
+	})
 }
 
 // Without its broker, the system takes documents, says how things are, and goes on when the

@@ -51,15 +51,22 @@ func TestInput(t *testing.T) {
 	}
 }
 
-// The exit status of a run that has lost something is not 0.
+// A document that is not done in time is lost, and the exit status says so.
 func TestLost(t *testing.T) {
 	t.Parallel()
+	s := start(t, newConfig(t, "-patience", "1s", "-shutdown-timeout", "10ms"))
+	s.services.paymentFaults.Hang(true)
+	sum, err := s.once(t.Context(), []file{{"a.txt", letter}, {"empty.txt", ""}})
+	if want := (tally{documents: 2, failed: 1, live: 1, lost: 1}); sum != want || err == nil {
+		t.Errorf("got %v, %v, want %v", sum, err, want)
+	}
+	s.services.paymentFaults.Hang(false)
 	for _, test := range []struct {
 		sum  tally
 		lost bool
 	}{
 		{tally{documents: 3, processed: 2, failed: 1, live: 3}, false},
-		{tally{documents: 3, processed: 2, live: 2, lost: 1}, true},
+		{tally{documents: 3, processed: 2, live: 3, lost: 1}, true},
 		{tally{documents: 3, processed: 3, live: 2}, true},
 	} {
 		if err := test.sum.verdict(); (err != nil) != test.lost {
