@@ -56,9 +56,7 @@ func startProcess(t *testing.T, args ...string) *process {
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
-			if strings.Contains(lines.Text(), "level=ERROR") {
-				fmt.Fprintln(t.Output(), lines.Text())
-			}
+			fmt.Fprintln(t.Output(), "child:", lines.Text())
 		}
 	})
 	t.Cleanup(func() {
@@ -96,7 +94,7 @@ func TestWorkerKilled(t *testing.T) {
 	cfg := newConfig(t, slices.Concat(shared, []string{"-role", "api,services", "-services-addr", "127.0.0.1:0", "-delay", "20ms"})...)
 	s := openSystem(t, cfg)
 	at := "static:" + s.services.addresses()[0]
-	worker := slices.Concat(shared, []string{"-name", cfg.name, "-role", "worker", "-analysis", at, "-payments", at, "-retry-delay", "20ms"})
+	worker := slices.Concat(shared, []string{"-name", cfg.name, "-role", "worker", "-analysis", at, "-payments", at, "-retry-delay", "20ms", "-monitor-interval", "100ms"})
 	first := startProcess(t, worker...)
 	s.begin()
 
@@ -130,6 +128,10 @@ func TestWorkerKilled(t *testing.T) {
 	if n := s.services.payments.Payments()[payments.Paid]; n != documents {
 		t.Errorf("%d documents were paid %d times", documents, n)
 	}
+	until(t, "each document counted once", func() bool {
+		_, body := s.request(http.MethodGet, "/statistics", adasToken, nil)
+		return body == fmt.Sprintf(`{"categories":{"letter":%d}}`, documents)
+	})
 }
 
 // Without its broker, the system takes documents, says how things are, and goes on when the

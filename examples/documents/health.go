@@ -26,7 +26,7 @@ func (s *service) openMonitor() (*monitor.Monitor, error) {
 		check.Optional = true
 		checks = append(checks, check)
 	}
-	return monitor.New(monitor.Config{Checks: checks, Interval: s.cfg.monitorInterval, Logger: s.log})
+	return monitor.New(monitor.Config{Checks: checks, Interval: s.cfg.monitorInterval, Timeout: health.DefaultTimeout, Logger: s.log})
 }
 
 // watch starts the monitor, which stopWatch ends.

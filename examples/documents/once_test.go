@@ -24,9 +24,8 @@ func once(t *testing.T, args ...string) string {
 func TestOnce(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string]func(*testing.T) []string{
-		"memory":   func(*testing.T) []string { return nil },
-		"database": onFile,
-		"servers":  onServers,
+		"memory":  func(*testing.T) []string { return nil },
+		"servers": onServers,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -46,20 +45,28 @@ func TestInput(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got, want := once(t, "-input", folder), "documents=3 processed=2 failed=1 live=3 lost=0"; got != want {
+	args := append(onFile(t), "-input", folder) // and the database is the broker
+	if got, want := once(t, args...), "documents=3 processed=2 failed=1 live=3 lost=0"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 
-// The exit status of a run that has lost something is not 0.
+// A document that is not done in time is lost, and the exit status says so.
 func TestLost(t *testing.T) {
 	t.Parallel()
+	s := start(t, newConfig(t, "-patience", "1s", "-shutdown-timeout", "10ms"))
+	s.services.paymentFaults.Hang(true)
+	sum, err := s.once(t.Context(), []file{{"a.txt", letter}, {"empty.txt", ""}})
+	if want := (tally{documents: 2, failed: 1, live: 1, lost: 1}); sum != want || err == nil {
+		t.Errorf("got %v, %v, want %v", sum, err, want)
+	}
+	s.services.paymentFaults.Hang(false)
 	for _, test := range []struct {
 		sum  tally
 		lost bool
 	}{
 		{tally{documents: 3, processed: 2, failed: 1, live: 3}, false},
-		{tally{documents: 3, processed: 2, live: 2, lost: 1}, true},
+		{tally{documents: 3, processed: 2, live: 3, lost: 1}, true},
 		{tally{documents: 3, processed: 3, live: 2}, true},
 	} {
 		if err := test.sum.verdict(); (err != nil) != test.lost {

@@ -49,6 +49,9 @@ func (s *service) demoUser() (token, user string) {
 
 // submitAll submits files, as a user would do it over the REST API.
 func (s *service) submitAll(ctx context.Context, files []file) {
+	if len(files) == 0 {
+		return
+	}
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	token, _ := s.demoUser()
