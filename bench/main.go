@@ -60,6 +60,7 @@ type options struct {
 	out     string // file for benchstat; empty for none
 	profile string // directory for profiles; empty for none
 	list    bool
+	targets bool   // compare with the targets, in place of all cases
 	once    string // name of the case to measure in this process; empty for all, in children
 }
 
@@ -77,6 +78,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.out, "out", "", "also write every round to this `file`, for benchstat")
 	flags.StringVar(&o.profile, "profile", "", "write CPU and allocation profiles of each case into this `directory`; slows down")
 	flags.BoolVar(&o.list, "list", false, "list the cases and stop")
+	flags.BoolVar(&o.targets, "targets", false, "measure what has a target and say whether it is met, in 3 rounds unless -rounds says otherwise; needs RabbitMQ and PostgreSQL")
 	flags.StringVar(&o.once, "once", "", "measure one round of one `case` in this process and print it as JSON")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -84,8 +86,15 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		}
 		return o, usageError{err}
 	}
+	set := make(map[string]bool)
+	flags.Visit(func(f *flag.Flag) { set[f.Name] = true })
+	if o.targets && !set["rounds"] {
+		o.rounds = 3
+	}
 	var err error
 	switch {
+	case o.targets && (set["events"] || set["out"] || o.list || o.once != ""):
+		err = errors.New("-targets has its own events and output: it goes with -run, -rounds, -rabbitmq and -profile")
 	case flags.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	case o.rounds < 1:
@@ -108,6 +117,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	case o.once != "":
 		return runOnce(ctx, o, stdout)
+	case o.targets:
+		return compareTargets(ctx, o, stdout, stderr)
 	}
 	var chosen []benchCase
 	left := 0
@@ -175,7 +186,7 @@ func compare(ctx context.Context, o options, cases []benchCase, stdout, stderr i
 	if err != nil {
 		return err
 	}
-	m.writeHeader(stdout, o)
+	m.writeHeader(stdout, fmt.Sprintf("%d rounds of up to %d events", o.rounds, o.events))
 	writeTable(stdout, results)
 	writeNotes(stdout, results)
 	return nil

@@ -16,7 +16,7 @@ import (
 )
 
 // patience is how long a round may take before it counts as stuck.
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 // sample is one measurement of a case.
 type sample struct {

@@ -170,10 +170,20 @@ func field(path, key string) string {
 }
 
 // writeHeader says under which conditions the table came about.
-func (m machine) writeHeader(w io.Writer, o options) {
-	fmt.Fprintf(w, "%s, %d cores, GOMAXPROCS %d, %s, %s\n", m.cpu, runtime.NumCPU(), runtime.GOMAXPROCS(0), runtime.Version(), m.system)
-	fmt.Fprintf(w, "medians of %d rounds of up to %d events; %s ÷ peer compares events/s round by round\n", o.rounds, o.events, reference)
+func (m machine) writeHeader(w io.Writer, rounds string) {
+	fmt.Fprintf(w, "%s, %d cores, GOMAXPROCS %d, %s, %s%s\n", m.cpu, runtime.NumCPU(), runtime.GOMAXPROCS(0), runtime.Version(), m.system, load())
+	fmt.Fprintf(w, "medians of %s; %s ÷ peer compares events/s round by round\n", rounds, reference)
 	fmt.Fprintf(w, "with %s\n\n", strings.Join(m.modules, ", "))
+}
+
+// load says how busy the machine is, the benchmark included, where that is known.
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return ""
+	}
+	minute, _, _ := strings.Cut(string(text), " ")
+	return ", a load of " + minute + " at the end"
 }
 
 // writeBenchHeader writes the configuration lines of go test -bench.
