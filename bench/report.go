@@ -40,6 +40,26 @@ func ratios(ref, samples []sample) []float64 {
 	return out
 }
 
+// cpuRatios is [ratios] of the processor time of an event: how many times that of ref a sample
+// takes. Where it is not known there are none.
+func cpuRatios(ref, samples []sample) []float64 {
+	var out []float64
+	for i, s := range samples {
+		if ref[i].CPU > 0 {
+			out = append(out, s.cpuNanos()/ref[i].cpuNanos())
+		}
+	}
+	return out
+}
+
+// spread writes the median of ratios and, beside it, the smallest and the largest.
+func spread(all []float64) (middle, ends string) {
+	if len(all) == 0 {
+		return "", ""
+	}
+	return fmt.Sprintf("%.2f", median(all)), fmt.Sprintf("%.2f–%.2f", slices.Min(all), slices.Max(all))
+}
+
 // writeTable writes the medians of each case as a Markdown table.
 func writeTable(w io.Writer, results []result) {
 	refs := make(map[string][]sample)
@@ -48,13 +68,12 @@ func writeTable(w io.Writer, results []result) {
 			refs[r.work()] = r.samples
 		}
 	}
-	rows := [][]string{{"case", "peer", "events/s", "ns/event", "CPU ns/event", "allocs/event", "bytes/event", reference + " ÷ peer", "min–max"}}
+	rows := [][]string{{"case", "peer", "events/s", "ns/event", "CPU ns/event", "allocs/event", "bytes/event", reference + " ÷ peer", "min–max", "CPU ÷ " + reference, "min–max"}}
 	for _, r := range results {
-		ratio, spread := "", ""
+		var ratio, ratioEnds, cpu, cpuEnds string
 		if ref, ok := refs[r.work()]; ok {
-			all := ratios(ref, r.samples)
-			ratio = fmt.Sprintf("%.2f", median(all))
-			spread = fmt.Sprintf("%.2f–%.2f", slices.Min(all), slices.Max(all))
+			ratio, ratioEnds = spread(ratios(ref, r.samples))
+			cpu, cpuEnds = spread(cpuRatios(ref, r.samples))
 		}
 		rows = append(rows, []string{
 			r.work(),
@@ -65,7 +84,9 @@ func writeTable(w io.Writer, results []result) {
 			fmt.Sprintf("%.1f", medianOf(r.samples, sample.allocs)),
 			fmt.Sprintf("%.0f", medianOf(r.samples, sample.bytes)),
 			ratio,
-			spread,
+			ratioEnds,
+			cpu,
+			cpuEnds,
 		})
 	}
 	const texts = 2 // columns that are aligned to the left

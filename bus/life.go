@@ -133,6 +133,8 @@ func (b *Bus) subscribe(intake, runCtx context.Context) (l launch, err error) {
 			Concurrency: s.settings.inFlight(),
 			Ordered:     s.settings.ordered,
 			Ephemeral:   s.settings.ephemeral,
+
+			OnInterruption: s.settings.interruption,
 		})
 		if err != nil {
 			return l, fmt.Errorf("bus: subscribe %s: %w", s.fullName, err)

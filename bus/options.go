@@ -17,6 +17,7 @@ type settings struct {
 	timeout       time.Duration
 	ordered       bool
 	ephemeral     bool
+	interruption  func(bool)
 	noDedup       bool
 	ownDedup      DedupRetention // of a handler that deduplicates itself
 	pauseOnPoison bool
@@ -71,6 +72,15 @@ func Ordered() SubscribeOption {
 // replies. What could not be handled is gone with it.
 func Ephemeral() SubscribeOption {
 	return subscribeOption(func(s *settings) { s.ephemeral = true })
+}
+
+// OnInterruption has fn called with true when an [Ephemeral] subscription is lost with the
+// connection to the broker, and with false when it is there anew, before its first event:
+// what was published in between it does not get, so that what it feeds, such as a cache,
+// has to be made anew. It is not called by transports that keep the subscription meanwhile,
+// as SQL and memory do, nor for other subscriptions. fn has to be quick.
+func OnInterruption(fn func(interrupted bool)) SubscribeOption {
+	return subscribeOption(func(s *settings) { s.interruption = fn })
 }
 
 // WithoutDedup handles every copy of an event. For handlers that are idempotent

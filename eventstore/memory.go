@@ -179,6 +179,7 @@ func (m *memory) createReplay(_ context.Context, row replayRow) error {
 	if _, taken := m.saved[row.ID]; taken {
 		return ErrReplayTaken
 	}
+	row.Created = time.Now().UTC()
 	m.saved[row.ID] = row
 	return nil
 }
@@ -193,10 +194,7 @@ func (m *memory) listReplays(context.Context) ([]replayRow, error) {
 	return rows, nil
 }
 
-func (m *memory) advanceReplay(ctx context.Context, from, to replayRow, send func(ctx context.Context, tx tsql.Tx) error) error {
-	if err := send(ctx, nil); err != nil {
-		return err
-	}
+func (m *memory) moveReplay(_ context.Context, from, to replayRow) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if now, ok := m.saved[from.ID]; !ok || now.Position != from.Position || now.Done {

@@ -38,7 +38,7 @@ type Replay struct {
 // Control says how a replay runs; it may change when one goes on.
 type Control struct {
 	Rate       float64        // most events a second, on average; 0 means no limit
-	Batch      int            // events stored at a time, after which the position is; 0 means 500, or what Rate allows in a tenth of a second
+	Batch      int            // events stored at a time, with one wait for another broker, after which the position is; 0 means 500, or what Rate allows in a tenth of a second
 	OnProgress func(Progress) // called after each batch, by the goroutine of the replay
 }
 
@@ -51,7 +51,7 @@ type Progress struct {
 	Until        Cursor    // the end of the range
 	Fraction     float64   // of the places of the range that is behind, from 0 to 1
 	Done         bool      // all are sent
-	Created      time.Time // by the database's clock
+	Created      time.Time // by the clock of the store's database
 }
 
 // replayRow is a replay as it is kept.
@@ -81,9 +81,8 @@ type replays interface {
 	createReplay(ctx context.Context, row replayRow) error
 	listReplays(ctx context.Context) ([]replayRow, error)
 
-	// advanceReplay calls send and moves on, in one transaction where there are any. The
-	// error is [ErrReplayTaken] when the row is not from any more.
-	advanceReplay(ctx context.Context, from, to replayRow, send func(ctx context.Context, tx tsql.Tx) error) error
+	// moveReplay moves on. The error is [ErrReplayTaken] when the row is not from any more.
+	moveReplay(ctx context.Context, from, to replayRow) error
 }
 
 const defaultBatch = 500
@@ -97,7 +96,9 @@ const defaultBatch = 500
 // error. The position is stored with each batch. When the transport has its
 // deliveries in the database of the store, that is one transaction, and a replay that was
 // interrupted, by SIGKILL too, goes on without a gap and without a copy. To another
-// transport, the batch that was under way is sent again, and deduplication knows it.
+// transport, the position is stored when the broker there has confirmed the batch; an
+// interrupted replay sends the batch that was under way again, and so do two that run at
+// once, before the slower one ends with [ErrReplayTaken]. Deduplication knows the copies.
 //
 // What the subscription can't decode any more is its own affair, as with any event: it goes
 // to the poison queue at once, and the replay goes on.
@@ -135,6 +136,9 @@ func (s *Store) Replay(ctx context.Context, target transports.Transport, r Repla
 	}
 	if err := s.replays.createReplay(ctx, row); err != nil {
 		return Progress{}, fmt.Errorf("eventstore: replay: %w", err)
+	}
+	if row, _, err = s.replays.loadReplay(ctx, row.ID); err != nil { // with the time at which it was made
+		return Progress{}, err
 	}
 	return s.run(ctx, target, row, r.Control)
 }

@@ -34,9 +34,7 @@ func (s *Store) run(ctx context.Context, target transports.Transport, row replay
 			}
 			continue
 		}
-		if err := s.replays.advanceReplay(ctx, row, to, func(ctx context.Context, tx tsql.Tx) error {
-			return s.send(ctx, target, tx, row.Subscription, messages)
-		}); err != nil {
+		if err := s.step(ctx, target, row, to, messages); err != nil {
 			return row.progress(), fmt.Errorf("eventstore: replay %s: %w", row.ID, err)
 		}
 		if t, ok := target.(*tsql.Transport); ok {
@@ -104,13 +102,28 @@ func marked(e tsql.Entry, replay string) *message.Message {
 	return msg
 }
 
-// send stores messages for the subscription, in the transaction of the position where it can.
-func (s *Store) send(ctx context.Context, target transports.Transport, tx tsql.Tx, subscription string, messages []*message.Message) error {
+// step sends a batch and moves the position on: in one transaction where the deliveries are
+// in the store's database. To another broker, the position follows what is stored there, and
+// no transaction is open while that is awaited.
+func (s *Store) step(ctx context.Context, target transports.Transport, from, to replayRow, messages []*message.Message) error {
+	if t, ok := target.(*tsql.Transport); ok && s.log != nil && t.Log().DB() == s.log.DB() {
+		return s.log.advanceReplay(ctx, from, to, func(ctx context.Context, tx tsql.Tx) error {
+			if len(messages) == 0 {
+				return nil
+			}
+			return t.RequeueTx(ctx, tx, from.Subscription, messages...)
+		})
+	}
+	if err := send(ctx, target, from.Subscription, messages); err != nil {
+		return err
+	}
+	return s.replays.moveReplay(ctx, from, to)
+}
+
+// send stores messages for the subscription, waiting once where the transport can.
+func send(ctx context.Context, target transports.Transport, subscription string, messages []*message.Message) error {
 	if len(messages) == 0 {
 		return nil
-	}
-	if t, ok := target.(*tsql.Transport); ok && tx != nil && t.Log().DB() == s.log.DB() {
-		return t.RequeueTx(ctx, tx, subscription, messages...)
 	}
 	if t, ok := target.(transports.BatchRequeuer); ok {
 		return t.RequeueBatch(ctx, subscription, messages...)

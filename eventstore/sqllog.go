@@ -36,7 +36,7 @@ func newSQLLog(ctx context.Context, cfg Config) (*sqlLog, error) {
 	l := &sqlLog{Log: cfg.Log.Log(), cfg: cfg}
 	var err error
 	if cfg.Index {
-		if err = l.create(ctx, "event_index"); err == nil {
+		if err = l.require(ctx, "event_index"); err == nil {
 			l.index, err = l.Follower(ctx, indexName)
 		}
 	} else if l.exists(ctx, "event_index") { // made by another process, whose affair it is to follow
@@ -46,7 +46,7 @@ func newSQLLog(ctx context.Context, cfg Config) (*sqlLog, error) {
 		return nil, fmt.Errorf("make the index: %w", err)
 	}
 	if cfg.Seal {
-		if err = l.create(ctx, "seals"); err == nil {
+		if err = l.require(ctx, "seals"); err == nil {
 			l.sealer, err = l.Follower(ctx, sealName)
 		}
 		if err != nil {
@@ -73,8 +73,10 @@ var tables = map[string][]string{
 }
 
 // MigrationSQL returns the statements that make the tables of this package, for teams
-// that run their own migrations: those of the index, of the seals, and of replays. The first two are
-// needed with the fields Index and Seal of the configuration. cfg is the transport's, with its Dialect.
+// that run their own migrations: those of the index, of the seals, and of replays. The first
+// two are needed with the fields Index and Seal of the configuration, and [New] does not make
+// them when the transport has NoMigrate; that of replays is made by the first one, if it is
+// missing. cfg is the transport's, with its Dialect.
 func MigrationSQL(cfg tsql.Config) ([]string, error) {
 	write, err := tsql.Writer(cfg)
 	if err != nil {
@@ -107,6 +109,14 @@ func (l *sqlLog) exists(ctx context.Context, table string) bool {
 	}
 	defer func() { _ = rows.Close() }() // nothing was read
 	return rows.Err() == nil
+}
+
+// require makes a table, or says that it is missing where a team makes them itself.
+func (l *sqlLog) require(ctx context.Context, table string) error {
+	if l.Migrates() || l.exists(ctx, table) {
+		return l.create(ctx, table)
+	}
+	return fmt.Errorf("there is no table %s; run what MigrationSQL returns, or leave NoMigrate of the log unset", l.Write("{"+table+"}"))
 }
 
 func (l *sqlLog) create(ctx context.Context, table string) error {
@@ -206,6 +216,10 @@ func (l *sqlLog) createReplay(ctx context.Context, row replayRow) error {
 		_, err := tx.ExecContext(ctx, l.Write(`insert into {replays} (id, spec, position, sent, done, created_ms, updated_ms) values (?, ?, ?, 0, 0, {now}, {now})`), row.ID, string(spec), row.Position)
 		return err
 	})
+}
+
+func (l *sqlLog) moveReplay(ctx context.Context, from, to replayRow) error {
+	return l.advanceReplay(ctx, from, to, func(context.Context, tsql.Tx) error { return nil })
 }
 
 // advanceReplay sends and moves on in one transaction, first the row, so that of two who

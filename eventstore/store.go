@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"sync"
 	"time"
@@ -81,7 +82,8 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s.log, s.events, s.replays = log, log, log
 	if (cfg.Index || cfg.Seal) && cfg.FollowInterval > 0 {
-		s.following.Go(func() { s.follow(life) })
+		u := upkeep{every: cfg.FollowInterval, catchUp: s.CatchUp, prune: s.Prune, log: cfg.Logger}
+		s.following.Go(func() { u.run(life) })
 	}
 	return s, nil
 }
@@ -95,20 +97,29 @@ func (s *Store) Close() error {
 
 const pruneInterval = time.Hour
 
-func (s *Store) follow(ctx context.Context) {
-	ticker := time.NewTicker(s.cfg.FollowInterval)
+// upkeep is what is done to a store in the background.
+type upkeep struct {
+	every          time.Duration
+	catchUp, prune func(context.Context) error
+	log            *slog.Logger
+}
+
+// run works until ctx ends, or the log is closed. Prune follows catchUp, once an hour, when
+// that has succeeded.
+func (u upkeep) run(ctx context.Context) {
+	ticker := time.NewTicker(u.every)
 	defer ticker.Stop()
 	pruned := time.Now()
 	for {
-		err := s.CatchUp(ctx)
-		if err == nil && time.Since(pruned) > pruneInterval {
-			err, pruned = s.Prune(ctx), time.Now()
+		err := u.catchUp(ctx)
+		if err == nil && time.Since(pruned) >= pruneInterval {
+			err, pruned = u.prune(ctx), time.Now()
 		}
 		if err != nil && ctx.Err() == nil {
 			if errors.Is(err, transports.ErrClosed) {
 				return
 			}
-			s.cfg.Logger.WarnContext(ctx, "the index or the seals of the event store are behind", "error", err)
+			u.log.WarnContext(ctx, "the index or the seals of the event store are behind", "error", err)
 		}
 		select {
 		case <-ticker.C:

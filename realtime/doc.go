@@ -39,8 +39,13 @@
 // gets the last two seconds before its position again, since nodes see events of several
 // publishers in different orders; the JavaScript client drops the copies.
 //
-// This is a view of what happens, not a queue: what no node receives, because its
-// connection to the broker was lost and its subscription with it, no client gets. State
+// A node whose connection to the broker is lost, and its subscription with it, can't tell
+// what it misses: it sends its clients away, with [CloseInterrupted], and answers 503 until it
+// is connected again. Clients that get to a node which has its broker miss nothing there; those
+// that come back to this one get a reset. It takes as long as the transport's heartbeat until
+// a broker that has fallen silent counts as lost.
+//
+// This is a view of what happens, not a queue: what no node receives, no client gets. State
 // belongs into a database, which a page reads after "joined" and "reset".
 //
 // # The protocol
@@ -62,7 +67,7 @@
 //
 // Errors are forbidden, bad_group and too_many_groups, and leave the connection open. What
 // ends it has a close code: [CloseBadMessage], [CloseUnauthorized], [CloseSlow],
-// [CloseExpired], [CloseGoingAway], and 1009 for a message that is too large.
+// [CloseExpired], [CloseInterrupted], [CloseGoingAway], and 1009 for a message that is too large.
 //
 // Server-sent events have the same messages as data, with "message" as the type of those
 // that are events: GET /live/?group=document_7&group=document_8, and the last id in

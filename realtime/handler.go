@@ -107,6 +107,10 @@ func refuseClient(w http.ResponseWriter, err error) {
 		refuse(w, http.StatusServiceUnavailable, "shutdown", "the server is shutting down")
 		return
 	}
+	if errors.Is(err, errLost) {
+		refuse(w, http.StatusServiceUnavailable, "interrupted", "this node has lost its broker")
+		return
+	}
 	refuse(w, http.StatusServiceUnavailable, "full", "the server has as many clients as it may have")
 }
 

@@ -32,6 +32,7 @@ type Hub struct {
 	groups  map[string]map[*client]struct{}
 	clients map[*client]struct{}
 	closed  bool
+	lost    bool // the subscription is, with the connection to the broker
 	stats   Stats
 }
 
@@ -55,7 +56,7 @@ func New(cfg Config) (*Hub, error) {
 	h := &Hub{
 		cfg:     cfg,
 		origins: make(map[string]struct{}),
-		history: newHistory(strings.ToLower(rand.Text()[:10]), cfg.History, cfg.HistoryBytes),
+		history: cfg.newHistory(),
 		groups:  make(map[string]map[*client]struct{}),
 		clients: make(map[*client]struct{}),
 	}
@@ -64,8 +65,32 @@ func New(cfg Config) (*Hub, error) {
 	}
 	// One event at a time keeps their order. Copies are told by the history.
 	h.subscription = cfg.Bus.Subscription(cfg.Subscription,
-		bus.Ephemeral(), bus.Concurrency(1), bus.WithoutDedup(), bus.Retry(bus.NoRetry()))
+		bus.Ephemeral(), bus.OnInterruption(h.interrupted), bus.Concurrency(1), bus.WithoutDedup(), bus.Retry(bus.NoRetry()))
 	return h, nil
+}
+
+// newHistory makes a history that has seen nothing, with a name that no other has.
+func (c Config) newHistory() *history {
+	return newHistory(strings.ToLower(rand.Text()[:10]), c.History, c.HistoryBytes)
+}
+
+// interrupted is told when the node's subscription is lost, and when it is there anew. Its
+// clients are sent away, to a node that has its broker, or to come again until this one has.
+// What it has missed by then nobody knows, so its history begins anew, and who has been here
+// gets a reset.
+func (h *Hub) interrupted(lost bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lost = lost
+	if !lost {
+		h.history = h.cfg.newHistory()
+		h.cfg.Logger.Info("the broker is there again: clients may come")
+		return
+	}
+	h.cfg.Logger.Warn("the connection to the broker is lost: clients are sent away", "clients", len(h.clients))
+	for c := range h.clients {
+		h.endLocked(c, CloseInterrupted, "this node has lost its broker: connect again")
+	}
 }
 
 // On sends the events of a type to the groups that the function names: none, one or
@@ -163,6 +188,7 @@ func (h *Hub) leaveLocked(c *client, group string) {
 var (
 	errClosed = errors.New("the hub is shut down")
 	errFull   = errors.New("the hub has as many clients as it may have")
+	errLost   = errors.New("the hub has lost its broker")
 )
 
 // register adds a client, and counts its request in h.serving.
@@ -171,6 +197,9 @@ func (h *Hub) register(p Principal) (*client, error) {
 	defer h.mu.Unlock()
 	if h.closed {
 		return nil, errClosed
+	}
+	if h.lost {
+		return nil, errLost
 	}
 	if len(h.clients) >= h.cfg.MaxClients {
 		return nil, errFull

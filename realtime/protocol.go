@@ -18,6 +18,7 @@ const (
 	CloseUnauthorized = 4401 // Authenticate has refused the request
 	CloseSlow         = 4408 // more messages were waiting than Config.QueueLength
 	CloseExpired      = 4419 // the principal's token has ended
+	CloseInterrupted  = 4503 // the node has lost its broker; another one may have it
 	CloseGoingAway    = 1001 // the node is shutting down; RFC 6455, section 7.4.1
 
 	closeUnanswered = 1011 // a ping was not answered; nobody is there to be told

@@ -44,8 +44,10 @@ type Requeuer interface {
 // BatchRequeuer is a transport that can bring many messages back to one subscription at
 // once, in order. Without it [Requeuer] is called for each.
 type BatchRequeuer interface {
-	// RequeueBatch is Requeue for many messages without a delay: all of them are stored,
-	// or none is. The messages stay the caller's.
+	// RequeueBatch is Requeue for many messages without a delay, waiting once. It returns
+	// nil when all of them are stored. After an error some may be, unless the transport
+	// says otherwise; a [*PublishError] says which are not certain to be. The messages stay
+	// the caller's.
 	RequeueBatch(ctx context.Context, subscription string, messages ...*message.Message) error
 }
 

@@ -68,6 +68,14 @@ type Subscription struct {
 	// what waits in them, when they end. Each is a group of its own: a name that
 	// is taken is refused, so its owner makes it unique, by a UUID for example.
 	Ephemeral bool
+
+	// OnInterruption, if set, is called with true when an ephemeral subscription is lost with
+	// the connection to the broker, and with false when it is there anew, before the first
+	// message is delivered: it never gets what was published in between. Transports that keep
+	// an ephemeral subscription while its connection is down, so that nothing is missed, do
+	// not call it, nor does any for a durable one. Calls come one at a time and have to be
+	// quick; messages delivered before may still be in the receiver's hands.
+	OnInterruption func(interrupted bool)
 }
 
 // Validate returns every fault of s in one joined error.

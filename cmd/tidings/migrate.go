@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gotidings/tidings/eventstore"
 	"github.com/gotidings/tidings/inbox"
 	"github.com/gotidings/tidings/transports"
 	tsql "github.com/gotidings/tidings/transports/sql"
@@ -22,7 +23,7 @@ several processes at once. Services do the same at their start unless they are t
 otherwise, and make the table of an inbox as well.
 
 With --print it prints the statements for an empty database instead, those of the inbox's
-table included, and connects to nothing: for teams that run their own migrations.`,
+table and the event store's included, and connects to nothing: for teams that run their own migrations.`,
 		Example: `  tidings migrate --transport 'postgres://owner@db/shop?schema=events'
   tidings migrate --print --transport 'postgres://db/shop?schema=events' > events.sql`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -63,15 +64,24 @@ func (a *app) printMigration() error {
 	if err != nil {
 		return &usageError{err}
 	}
+	ofStore, err := eventstore.MigrationSQL(tsql.Config{Dialect: dialect, Schema: schema, Prefix: prefix})
+	if err != nil {
+		return &usageError{err}
+	}
 	for i, statements := range versions {
 		fmt.Fprintf(a.out, "-- the log, version %d\n", i+1)
 		for _, s := range statements {
 			fmt.Fprintf(a.out, "%s;\n", s)
 		}
 	}
-	fmt.Fprintln(a.out, "-- the inbox")
-	for _, s := range ofInbox {
-		fmt.Fprintf(a.out, "%s;\n", s)
+	for _, part := range []struct {
+		name       string
+		statements []string
+	}{{"the inbox", ofInbox}, {"the event store", ofStore}} {
+		fmt.Fprintf(a.out, "-- %s\n", part.name)
+		for _, s := range part.statements {
+			fmt.Fprintf(a.out, "%s;\n", s)
+		}
 	}
 	return nil
 }

@@ -15,13 +15,17 @@ import (
 	"github.com/gotidings/tidings/eventstore"
 	"github.com/gotidings/tidings/internal/testsql"
 	"github.com/gotidings/tidings/transports"
+	"github.com/gotidings/tidings/transports/rabbitmq"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
 
 // childEnv has the order of a child: this program again, which replays until it is killed.
 const childEnv = "EVENTSTORETEST_CHILD"
 
-type order struct{ Driver, DSN, Schema, Prefix, Replay string }
+type order struct {
+	Driver, DSN, Schema, Prefix, Replay string
+	Broker                              string // URL, when the replay goes to RabbitMQ
+}
 
 // child goes on with a replay, and prints how many events are sent.
 func child() {
@@ -48,7 +52,13 @@ func replayAsChild(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := store.Resume(ctx, tr, o.Replay, eventstore.Control{Batch: 10, OnProgress: func(p eventstore.Progress) { fmt.Println(p.Sent) }})
+	var target transports.Transport = tr
+	if o.Broker != "" {
+		if target, err = rabbitmq.Open(ctx, rabbitmq.Config{URLs: []string{o.Broker}}); err != nil {
+			return err
+		}
+	}
+	p, err := store.Resume(ctx, target, o.Replay, eventstore.Control{Batch: 10, OnProgress: func(p eventstore.Progress) { fmt.Println(p.Sent) }})
 	if err == nil && p.Done {
 		fmt.Println("done")
 	}

@@ -126,14 +126,14 @@ func receive(t *testing.T, ch <-chan *message.Message, n int) []*message.Message
 	return got
 }
 
-// waiting is how many messages a subscription has.
+// waiting is how many messages a subscription has, as far as its transport can tell.
 func (w *world) waiting(t *testing.T, name string) int {
 	t.Helper()
 	d, err := w.target.(transports.DepthReporter).Depth(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return d.Ready + d.Delayed + d.InFlight + d.Poisoned
+	return d.Ready + max(d.Delayed, 0) + max(d.InFlight, 0) + d.Poisoned
 }
 
 // wantEmpty waits until a subscription, whose deliveries are settled in the background, has

@@ -49,6 +49,7 @@
 const CLOSE_UNAUTHORIZED = 4401;
 const CLOSE_BAD_MESSAGE = 4400;
 const CLOSE_EXPIRED = 4419;
+const CLOSE_TOO_LARGE = 1009; // a join, of a group whose name can't be one
 const REMEMBERED = 512; // events, to tell copies after a reconnection
 
 /**
@@ -72,7 +73,8 @@ export class Live {
     /** @type {WebSocket | undefined} */ this._socket = undefined;
     /** @type {AbortController | undefined} */ this._stream = undefined;
     this._run = 0; // of the connection that counts; what belongs to another is ignored
-    this._failures = 0; // since a connection was open
+    this._failures = 0; // attempts, since something was received
+    this._received = false; // something, on the connection that counts
     this._expired = false; // the token was, with no connection since
     /** @type {any} */ this._timer = undefined;
     /** @type {State} */ this.state = "waiting";
@@ -154,6 +156,7 @@ export class Live {
       return;
     }
     const run = ++this._run;
+    this._received = false;
     const { token, transport = "auto" } = this._options;
     // Where WebSockets don't get through, every other attempt is a stream, which stays.
     const stream = transport === "sse" || (transport === "auto" &&
@@ -261,8 +264,11 @@ export class Live {
   /** @param {any} m */
   _receive(m) {
     // A connection that is cut at once, each time, is no success, so only what comes counts.
-    this._failures = 0;
-    this._expired = false;
+    if (m.type !== "close") {
+      this._received = true;
+      this._failures = 0;
+      this._expired = false;
+    }
     const group = this._groups.get(m.group);
     if (m.id) {
       // A node's positions count over all groups: this one is good for each that is joined.
@@ -296,9 +302,10 @@ export class Live {
     this._drop();
     for (const group of this._groups.values()) group.joined = false;
     const expired = code === CLOSE_EXPIRED && this._options.token && !this._expired;
-    if (code === CLOSE_UNAUTHORIZED || code === CLOSE_BAD_MESSAGE || (code === CLOSE_EXPIRED && !expired)) {
+    const bad = code === CLOSE_BAD_MESSAGE || code === CLOSE_TOO_LARGE; // and would be again
+    if (code === CLOSE_UNAUTHORIZED || bad || (code === CLOSE_EXPIRED && !expired)) {
       this.close();
-      this._options.onError?.({ code: code === CLOSE_BAD_MESSAGE ? "bad_message" : "unauthorized", message: reason });
+      this._options.onError?.({ code: bad ? "bad_message" : "unauthorized", message: reason });
       return;
     }
     this._say("waiting", "");
@@ -308,7 +315,7 @@ export class Live {
     if (expired) {
       this._expired = true;
       delay = 0; // with a new token
-    } else this._failures++;
+    } else if (!this._received) this._failures++;
     this._timer = setTimeout(() => this._open(), delay);
   }
 }

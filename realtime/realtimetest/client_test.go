@@ -186,7 +186,7 @@ func (r result) check(t *testing.T, via string) {
 func TestNode(t *testing.T) {
 	t.Parallel()
 	program := testserver.Node(t)
-	for transport, want := range map[string]string{"websocket": "websocket", "sse": "sse"} {
+	for transport, want := range map[string]string{"auto": "websocket", "websocket": "websocket", "sse": "sse"} {
 		t.Run(transport, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, false)

@@ -249,12 +249,26 @@ func (c *consumer) run(r *reception) {
 		if why == intakeEnded || why == killed {
 			return
 		}
+		interrupted := cut || why == channelLost
+		if interrupted {
+			c.tell(true)
+		}
 		if why == channelLost && !cut {
 			sleep(c.intake, newsOfDeletion) // cancelled by the broker: the queue is gone
 		}
-		r = c.again(why == channelLost && c.beginsCarefully())
+		if r = c.again(why == channelLost && c.beginsCarefully()); r != nil && interrupted {
+			c.tell(false)
+		}
 	}
 	c.atMost(0, nil) // what is in flight has nowhere to be settled, and is still the receiver's
+}
+
+// tell says that an ephemeral subscription is lost, as its queue is with the connection, or is
+// there anew.
+func (c *consumer) tell(interrupted bool) {
+	if c.sub.Ephemeral && c.sub.OnInterruption != nil {
+		c.sub.OnInterruption(interrupted)
+	}
 }
 
 // outcome is why deliverAll returned.

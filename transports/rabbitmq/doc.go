@@ -41,7 +41,8 @@
 // services of a vhost: a message waits 2^k seconds in the tier k, for each bit of its
 // delay. They are made with the first durable subscription. Messages that find no queue at the end of that, because their subscription was
 // removed, are kept in the queue tidings.unrouted, the newest 100,000. Ephemeral
-// subscriptions have exclusive queues, which end with the connection.
+// subscriptions have exclusive queues, which end with the connection, and say so by
+// OnInterruption.
 //
 // Queue arguments can't be changed. To switch a subscription to ordered, or to another
 // queue type, subscribe under a new name, let the old queue run empty and remove the old

@@ -50,6 +50,32 @@ func (t *Transport) requeue(ctx context.Context, subscription string, msg *messa
 	return t.store(ctx, m)[0]
 }
 
+// RequeueBatch sends copies of messages to the queue of one subscription, in order, and
+// returns when the broker has confirmed them all. They are under way together, and not one
+// confirm at a time. One that the broker refuses for now comes behind the others. After an
+// error some of them may be in the queue; metadata is shortened as by Requeue.
+func (t *Transport) RequeueBatch(ctx context.Context, subscription string, messages ...*message.Message) error {
+	if t.isClosed() {
+		return closedError("rabbitmq: requeue")
+	}
+	if err := t.requeueBatch(ctx, subscription, messages); err != nil {
+		return fmt.Errorf("rabbitmq: requeue to %s: %w", subscription, err)
+	}
+	return nil
+}
+
+func (t *Transport) requeueBatch(ctx context.Context, subscription string, messages []*message.Message) error {
+	if err := canExist(subscription); err != nil {
+		return err
+	}
+	batch := make([]outgoing, len(messages))
+	for i, msg := range messages {
+		batch[i] = t.copyOf(msg)
+		batch[i].key = subscription
+	}
+	return failuresOf(t.store(ctx, batch...))
+}
+
 // Poison sends a copy of msg to the poison queue of a subscription. It returns when the
 // broker has confirmed it. As for Requeue, metadata is shortened where it has to be.
 func (t *Transport) Poison(ctx context.Context, subscription string, msg *message.Message) error {

@@ -40,6 +40,7 @@ var (
 	_ transports.Transport           = (*Transport)(nil)
 	_ transports.BatchPublisher      = (*Transport)(nil)
 	_ transports.Requeuer            = (*Transport)(nil)
+	_ transports.BatchRequeuer       = (*Transport)(nil)
 	_ transports.PoisonQueue         = (*Transport)(nil)
 	_ transports.SubscriptionRemover = (*Transport)(nil)
 	_ transports.Pinger              = (*Transport)(nil)

@@ -51,6 +51,9 @@ func (l *Log) DB() *sql.DB { return l.t.store.db }
 // milliseconds since 1970, {messages} and other names of tables by what they are called.
 func (l *Log) Write(query string) string { return l.t.store.write(query) }
 
+// Migrates reports whether tables may be made, which [Config.NoMigrate] forbids.
+func (l *Log) Migrates() bool { return !l.t.store.cfg.NoMigrate }
+
 // Retention returns [Config.Retention].
 func (l *Log) Retention() time.Duration { return l.t.store.cfg.Retention }
 

@@ -12,8 +12,9 @@ import (
 
 var _ transports.BatchRequeuer = (*Transport)(nil)
 
-// RequeueBatch stores copies of messages for one subscription, in one transaction. They are
-// delivered in this order where a consumer takes one after the other.
+// RequeueBatch stores copies of messages for one subscription, in one transaction: all of
+// them, or none. They are delivered in this order where a consumer takes one after the
+// other.
 func (t *Transport) RequeueBatch(ctx context.Context, subscription string, messages ...*message.Message) error {
 	err := t.do(ctx, func(ctx context.Context) error {
 		return t.store.inTx(ctx, func(tx Tx) error { return t.store.requeue(ctx, tx, subscription, messages) })

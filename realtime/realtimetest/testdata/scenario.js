@@ -25,12 +25,12 @@ export async function scenario({ connect, url, transport, control }) {
     error: (error) => say(`error ${error.group} ${error.code}`),
   };
   let tokens = 0;
-  let via = "";
+  const via = new Set(); // how it was connected, each time
   const live = connect(url, {
     transport,
     minDelay: 10,
     token: () => `ada ${++tokens}`,
-    onState: (state, by) => { if (state === "open") via = by; },
+    onState: (state, by) => { if (state === "open") via.add(by); },
     onError: (error) => say(`failed ${error.code}`),
   });
   const leave = live.join("document_1", listener);
@@ -61,6 +61,13 @@ export async function scenario({ connect, url, transport, control }) {
   const stranger = connect(url, { transport, token: () => "eve", onError: (error) => say(`failed ${error.code}`) });
   stranger.join("document_1", listener);
   await until("failed unauthorized");
+
+  const long = connect(url, { transport, token: () => "ada", minDelay: 10, onError: (error) => say(`long refused: ${error.code === "bad_message"}`) });
+  long.join("document_1", listener);
+  // It does not come again for ever. A stream is told which group is bad, a WebSocket that its message is.
+  long.join("x".repeat(10000), { error: (error) => say(`long refused: ${error.code === "bad_group"}`) });
+  await until("long refused: true");
+  long.close();
   const events = log.filter((line) => line.includes("progress"));
-  return { via, tokens, events, state: stranger.state };
+  return { via: [...via].join(), tokens, events, state: stranger.state };
 }

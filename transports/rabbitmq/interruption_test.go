@@ -1,0 +1,110 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+// line is how a transport reaches its broker, until it is cut.
+type line struct {
+	mu    sync.Mutex // guards what follows
+	conns []net.Conn
+	down  bool
+}
+
+func (l *line) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.down {
+		return nil, errors.New("the line is cut")
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, network, addr)
+	if err == nil {
+		l.conns = append(l.conns, conn)
+	}
+	return conn, err
+}
+
+func (l *line) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down = true
+	for _, conn := range l.conns {
+		_ = conn.Close()
+	}
+	l.conns = nil
+}
+
+func (l *line) mend() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down = false
+}
+
+// An ephemeral subscription says when it is lost with the connection, and when it is there
+// anew: what is published from then on arrives. A durable one misses nothing and says nothing.
+func TestEphemeralSubscriptionTellsOfInterruption(t *testing.T) {
+	t.Parallel()
+	var l line
+	b := newBench(t, nil)
+	cfg := b.cfg
+	cfg.Dial = l.dial
+	tr := mustOpen(t, cfg)
+	defer func() { _ = tr.Close() }()
+
+	told := make(chan bool, 10)
+	s := transports.Subscription{Name: b.id + "." + uuid.NewString(), Topics: []string{"a"}, Concurrency: 1, Ephemeral: true, OnInterruption: func(lost bool) { told <- lost }}
+	ch := b.subscribe(tr, s)
+	durable := b.sub("durable", 1)
+	durable.OnInterruption = func(lost bool) { t.Errorf("a durable subscription tells: %t", lost) }
+	kept := b.subscribe(tr, durable)
+	b.publish("before")
+	b.ack(ch, "before")
+	b.ack(kept, "before")
+
+	l.cut()
+	wait := func(want bool) {
+		t.Helper()
+		select {
+		case lost := <-told:
+			if lost != want {
+				t.Fatalf("told %t; want %t", lost, want)
+			}
+		case <-time.After(testPatience):
+			t.Fatalf("nothing was told; want %t", want)
+		}
+	}
+	wait(true)
+	b.publish("meanwhile")
+	l.mend()
+	wait(false)
+	b.publish("after")
+	b.ack(ch, "after")
+	b.ack(kept, "meanwhile")
+	b.ack(kept, "after")
+
+	ctx, stop := contextWithStop(t)
+	s.Name += "2"
+	ending, err := tr.Subscribe(ctx, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	for range ending { // it ends, which is no interruption
+		continue
+	}
+	select {
+	case lost := <-told:
+		t.Errorf("the end of a subscription tells: %t", lost)
+	default:
+	}
+}
