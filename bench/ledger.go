@@ -92,9 +92,22 @@ func (l *ledger) publish(ctx context.Context, publishers int, send func(context.
 	return errors.Join(errs...)
 }
 
-// publishBatches is publish for batches of events. Those of a batch count as handled
-// when send has returned without an error.
+// publishBatches is publishAll where the events of a batch count as handled when send has
+// returned without an error.
 func (l *ledger) publishBatches(ctx context.Context, p publishing, send func(context.Context, []purchase) error) error {
+	return l.publishAll(ctx, p, func(ctx context.Context, batch []purchase) error {
+		if err := send(ctx, batch); err != nil {
+			return err
+		}
+		for _, e := range batch {
+			l.handled(e)
+		}
+		return nil
+	})
+}
+
+// publishAll is publish for batches of events.
+func (l *ledger) publishAll(ctx context.Context, p publishing, send func(context.Context, []purchase) error) error {
 	events := len(l.handledTimes)
 	errs := make([]error, p.callers)
 	var wg sync.WaitGroup
@@ -109,9 +122,6 @@ func (l *ledger) publishBatches(ctx context.Context, p publishing, send func(con
 				if err := send(ctx, batch); err != nil {
 					errs[c] = fmt.Errorf("publish %d events from %d on: %w", len(batch), from, err)
 					return
-				}
-				for _, e := range batch {
-					l.handled(e)
 				}
 			}
 		})

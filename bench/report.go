@@ -211,3 +211,17 @@ func load() string {
 func (m machine) writeBenchHeader(w io.Writer) {
 	fmt.Fprintf(w, "goos: %s\ngoarch: %s\npkg: github.com/gotidings/tidings/bench\ncpu: %s\n", runtime.GOOS, runtime.GOARCH, m.cpu)
 }
+
+// addResults adds a section to a Markdown file, before its first one.
+func addResults(path, title, text string) error {
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	intro, rest, found := strings.Cut(string(old), "\n## ")
+	section := "\n## " + title + "\n\n" + text
+	if found {
+		section += "\n## " + rest
+	}
+	return os.WriteFile(path, []byte(intro+section), 0o644)
+}
