@@ -8,7 +8,7 @@ TESTFLAGS ?=
 BENCHFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint fmt fuzz bench cover cross clean
+.PHONY: help test lint fmt fuzz bench benchfull cover cross clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
@@ -25,8 +25,11 @@ fmt: ## format the code
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
-bench: ## compare with the peers (BENCHFLAGS are passed to the program)
-	go run ./bench $(BENCHFLAGS)
+bench: ## compare with the peers and the targets, 7 minutes (BENCHFLAGS='-run X' narrows)
+	go run ./bench -targets $(BENCHFLAGS)
+
+benchfull: ## the same in 7 rounds, written to bench/RESULTS.md
+	go run ./bench -targets -rounds 7 -results bench/RESULTS.md $(BENCHFLAGS)
 
 cover: ## test coverage of the library; go tool cover -html=cover.out shows the lines
 	go test -count=1 -coverpkg=./... -coverprofile=cover.out ./...

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // purchase is the event of all cases: some 256 bytes of JSON, flat, of the kinds of
@@ -55,6 +57,9 @@ type ledger struct {
 	left         atomic.Int64    // events not handled yet
 	full         chan struct{}   // closed when left reaches 0
 	fault        chan error      // the first event that came out other than it went in
+
+	each      chan time.Time  // when each event was handled; nil but in oneByOne
+	latencies []time.Duration // of oneByOne
 }
 
 func newLedger(events int) *ledger {
@@ -87,9 +92,22 @@ func (l *ledger) publish(ctx context.Context, publishers int, send func(context.
 	return errors.Join(errs...)
 }
 
-// publishBatches is publish for batches of events. Those of a batch count as handled
-// when send has returned without an error.
+// publishBatches is publishAll where the events of a batch count as handled when send has
+// returned without an error.
 func (l *ledger) publishBatches(ctx context.Context, p publishing, send func(context.Context, []purchase) error) error {
+	return l.publishAll(ctx, p, func(ctx context.Context, batch []purchase) error {
+		if err := send(ctx, batch); err != nil {
+			return err
+		}
+		for _, e := range batch {
+			l.handled(e)
+		}
+		return nil
+	})
+}
+
+// publishAll is publish for batches of events.
+func (l *ledger) publishAll(ctx context.Context, p publishing, send func(context.Context, []purchase) error) error {
 	events := len(l.handledTimes)
 	errs := make([]error, p.callers)
 	var wg sync.WaitGroup
@@ -104,9 +122,6 @@ func (l *ledger) publishBatches(ctx context.Context, p publishing, send func(con
 				if err := send(ctx, batch); err != nil {
 					errs[c] = fmt.Errorf("publish %d events from %d on: %w", len(batch), from, err)
 					return
-				}
-				for _, e := range batch {
-					l.handled(e)
 				}
 			}
 		})
@@ -124,9 +139,62 @@ func (l *ledger) handled(e purchase) {
 		}
 		return
 	}
-	if l.handledTimes[e.Seq].Add(1) == 1 && l.left.Add(-1) == 0 {
+	if l.handledTimes[e.Seq].Add(1) != 1 {
+		return
+	}
+	if l.each != nil {
+		l.each <- time.Now()
+	}
+	if l.left.Add(-1) == 0 {
 		close(l.full)
 	}
+}
+
+// idleTime is the time between two events of a service that is idle.
+const idleTime = 25 * time.Millisecond
+
+// singly makes the ledger ready for oneByOne.
+func (l *ledger) singly() { l.each = make(chan time.Time, 1) }
+
+// oneByOne sends each event when the one before has been handled, and some time has
+// passed in peace. It makes the rate meaningless, and the ratio of rates with it: what is
+// measured is the latency, from the time that send returns to the handler.
+func (l *ledger) oneByOne(ctx context.Context, send func(context.Context, purchase) (since time.Time, err error)) error {
+	one := func(seq int) (time.Duration, error) {
+		select {
+		case <-time.After(idleTime):
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+		since, err := send(ctx, newPurchase(seq))
+		if err != nil {
+			return 0, err
+		}
+		select {
+		case at := <-l.each:
+			return at.Sub(since), nil
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+	l.latencies = make([]time.Duration, len(l.handledTimes))
+	for seq := range l.latencies {
+		var err error
+		if l.latencies[seq], err = one(seq); err != nil {
+			return err
+		}
+	}
+	slices.Sort(l.latencies)
+	return nil
+}
+
+// latency returns the latency of the event at a share of all, from 0 to 1; 0 where it was
+// not measured.
+func (l *ledger) latency(share float64) time.Duration {
+	if len(l.latencies) == 0 {
+		return 0
+	}
+	return l.latencies[int(share*float64(len(l.latencies)-1))]
 }
 
 // wait returns when every event was handled.

@@ -26,6 +26,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"regexp"
@@ -60,7 +61,13 @@ type options struct {
 	out     string // file for benchstat; empty for none
 	profile string // directory for profiles; empty for none
 	list    bool
-	once    string // name of the case to measure in this process; empty for all, in children
+
+	targets    bool   // compare with the targets, in place of all cases
+	results    string // file that the targets' table is added to; empty for none
+	soak       string // name of a soak; empty for none
+	soakEvents int    // 0: as many as it has
+	idle       string // transport of an idle service; empty for none
+	once       string // name of the case to measure in this process; empty for all, in children
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -77,6 +84,11 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.out, "out", "", "also write every round to this `file`, for benchstat")
 	flags.StringVar(&o.profile, "profile", "", "write CPU and allocation profiles of each case into this `directory`; slows down")
 	flags.BoolVar(&o.list, "list", false, "list the cases and stop")
+	flags.BoolVar(&o.targets, "targets", false, "measure what has a target and say whether it is met, in 3 rounds unless -rounds says otherwise; needs RabbitMQ and PostgreSQL")
+	flags.StringVar(&o.results, "results", "", "add what -targets has measured to this Markdown `file`, above what it has already")
+	flags.StringVar(&o.soak, "soak", "", "send millions of events through one bus on a `transport`, memory, rabbitmq, postgres or all, and show whether it becomes slower or larger")
+	flags.IntVar(&o.soakEvents, "soak-events", 0, "events of a soak (default 5,000,000 in memory, 1,000,000 elsewhere)")
+	flags.StringVar(&o.idle, "idle", "", "measure a service with 50 subscriptions and no events on a `transport`, memory, rabbitmq, postgres or all")
 	flags.StringVar(&o.once, "once", "", "measure one round of one `case` in this process and print it as JSON")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -84,8 +96,20 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		}
 		return o, usageError{err}
 	}
+	set := make(map[string]bool)
+	flags.Visit(func(f *flag.Flag) { set[f.Name] = true })
+	if o.targets && !set["rounds"] {
+		o.rounds = 3
+	}
+	if o.targets && !set["events"] {
+		o.events = math.MaxInt // each target has its own
+	}
 	var err error
 	switch {
+	case o.targets && (o.out != "" || o.list || o.once != ""):
+		err = errors.New("-targets goes with -run, -rounds, -events, -rabbitmq, -results and -profile")
+	case o.results != "" && !o.targets:
+		err = errors.New("-results goes with -targets")
 	case flags.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	case o.rounds < 1:
@@ -108,6 +132,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	case o.once != "":
 		return runOnce(ctx, o, stdout)
+	case o.soak != "":
+		return runSoaks(ctx, o, stdout)
+	case o.idle != "":
+		return runIdle(ctx, o, stdout)
+	case o.targets:
+		return compareTargets(ctx, o, stdout, stderr)
 	}
 	var chosen []benchCase
 	left := 0
@@ -175,7 +205,7 @@ func compare(ctx context.Context, o options, cases []benchCase, stdout, stderr i
 	if err != nil {
 		return err
 	}
-	m.writeHeader(stdout, o)
+	m.writeHeader(stdout, fmt.Sprintf("%d rounds of up to %d events", o.rounds, o.events))
 	writeTable(stdout, results)
 	writeNotes(stdout, results)
 	return nil

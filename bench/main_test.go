@@ -89,7 +89,7 @@ func TestWithoutABroker(t *testing.T) {
 
 func TestBadCommandLine(t *testing.T) {
 	t.Parallel()
-	for _, line := range []string{"-no-such", "-run (", "-rounds 0", "-events 0", "stray"} {
+	for _, line := range []string{"-no-such", "-run (", "-rounds 0", "-events 0", "stray", "-targets -list", "-results x"} {
 		var told bytes.Buffer
 		var usage usageError
 		if err := run(t.Context(), strings.Fields(line), io.Discard, &told); !errors.As(err, &usage) || told.Len() == 0 {

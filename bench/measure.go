@@ -16,7 +16,7 @@ import (
 )
 
 // patience is how long a round may take before it counts as stuck.
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 // sample is one measurement of a case.
 type sample struct {
@@ -25,6 +25,8 @@ type sample struct {
 	CPU     time.Duration // used by the whole process in the same time; 0 where that is not known
 	Allocs  uint64        // heap objects
 	Bytes   uint64        // of heap
+
+	P50, P99 time.Duration // latencies; 0 where only the rate was measured
 }
 
 func (s sample) per(total float64) float64 { return total / float64(s.Events) }
@@ -63,6 +65,8 @@ func measure(ctx context.Context, c benchCase, events int) (sample, error) {
 		CPU:     cpu,
 		Allocs:  after.Mallocs - before.Mallocs,
 		Bytes:   after.TotalAlloc - before.TotalAlloc,
+		P50:     l.latency(0.5),
+		P99:     l.latency(0.99),
 	}, err
 }
 

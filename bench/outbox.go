@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -18,8 +17,7 @@ import (
 )
 
 // outboxCases measure the way from a table to RabbitMQ: a backlog, and single events of an
-// idle service, where the measured time of an event is from before its transaction to the
-// broker's confirm. The latency from the commit on is printed.
+// idle service, whose latency is from the commit to the broker's confirm.
 func outboxCases(broker string) []benchCase {
 	d := sqlDatabases[0] // PostgreSQL
 	var cases []benchCase
@@ -56,12 +54,11 @@ func outboxCases(broker string) []benchCase {
 
 // outboxRig is one way to do it.
 type outboxRig struct {
-	db        *sql.DB
-	prefix    string         // of the library's tables
-	confirmed chan time.Time // one for each event, in idle
-	fill      func(ctx context.Context, events []purchase) error
-	relay     func(ctx context.Context) error // until ctx ends
-	closers   []func() error                  // the last one first
+	db      *sql.DB
+	prefix  string // of the library's tables
+	fill    func(ctx context.Context, events []purchase) error
+	relay   func(ctx context.Context) error // until ctx ends
+	closers []func() error                  // the last one first
 }
 
 func (r *outboxRig) close() error {
@@ -104,44 +101,16 @@ func (r *outboxRig) drain(ctx context.Context, l *ledger) (rig, error) {
 	}, nil
 }
 
-// idleTime is the time between two events.
-const idleTime = 25 * time.Millisecond
-
-// idle sends single events.
+// idle sends single events, and measures from the commit on.
 func (r *outboxRig) idle(_ context.Context, l *ledger) (rig, error) {
-	r.confirmed = make(chan time.Time, 1)
+	l.singly()
 	stop := r.start()
-	one := func(ctx context.Context, seq int) (time.Duration, error) {
-		// So that the relay has nothing to do when the event comes. It makes the rate
-		// meaningless, and the ratio of rates with it: the latency is what is measured.
-		select {
-		case <-time.After(idleTime):
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
-		}
-		if err := r.fill(ctx, []purchase{newPurchase(seq)}); err != nil {
-			return 0, err
-		}
-		committed := time.Now()
-		select {
-		case at := <-r.confirmed:
-			return at.Sub(committed), nil
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
-		}
-	}
 	return rig{
 		run: func(ctx context.Context) error {
-			took := make([]time.Duration, len(l.handledTimes))
-			for seq := range took {
-				var err error
-				if took[seq], err = one(ctx, seq); err != nil {
-					return err
-				}
-			}
-			slices.Sort(took)
-			fmt.Fprintf(os.Stderr, "commit to confirm: p50 %s, p99 %s of %d\n", took[len(took)/2], took[len(took)*99/100], len(took))
-			return nil
+			return l.oneByOne(ctx, func(ctx context.Context, e purchase) (time.Time, error) {
+				err := r.fill(ctx, []purchase{e})
+				return time.Now(), err
+			})
 		},
 		close: func() error { return errors.Join(stop(), r.close()) },
 	}, nil
@@ -155,9 +124,6 @@ func (r *outboxRig) sent(l *ledger, payloads ...[]byte) error {
 			return err
 		}
 		l.handled(e)
-		if r.confirmed != nil {
-			r.confirmed <- time.Now()
-		}
 	}
 	return nil
 }

@@ -191,13 +191,37 @@ func field(path, key string) string {
 }
 
 // writeHeader says under which conditions the table came about.
-func (m machine) writeHeader(w io.Writer, o options) {
-	fmt.Fprintf(w, "%s, %d cores, GOMAXPROCS %d, %s, %s\n", m.cpu, runtime.NumCPU(), runtime.GOMAXPROCS(0), runtime.Version(), m.system)
-	fmt.Fprintf(w, "medians of %d rounds of up to %d events; %s ÷ peer compares events/s round by round\n", o.rounds, o.events, reference)
+func (m machine) writeHeader(w io.Writer, rounds string) {
+	fmt.Fprintf(w, "%s, %d cores, GOMAXPROCS %d, %s, %s%s\n", m.cpu, runtime.NumCPU(), runtime.GOMAXPROCS(0), runtime.Version(), m.system, load())
+	fmt.Fprintf(w, "medians of %s; %s ÷ peer compares events/s round by round\n", rounds, reference)
 	fmt.Fprintf(w, "with %s\n\n", strings.Join(m.modules, ", "))
+}
+
+// load says how busy the machine is, the benchmark included, where that is known.
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return ""
+	}
+	minute, _, _ := strings.Cut(string(text), " ")
+	return ", a load of " + minute + " at the end"
 }
 
 // writeBenchHeader writes the configuration lines of go test -bench.
 func (m machine) writeBenchHeader(w io.Writer) {
 	fmt.Fprintf(w, "goos: %s\ngoarch: %s\npkg: github.com/gotidings/tidings/bench\ncpu: %s\n", runtime.GOOS, runtime.GOARCH, m.cpu)
+}
+
+// addResults adds a section to a Markdown file, before its first one.
+func addResults(path, title, text string) error {
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	intro, rest, found := strings.Cut(string(old), "\n## ")
+	section := "\n## " + title + "\n\n" + text
+	if found {
+		section += "\n## " + rest
+	}
+	return os.WriteFile(path, []byte(intro+section), 0o644)
 }

@@ -108,7 +108,7 @@ func TestMachine(t *testing.T) {
 	t.Parallel()
 	m := thisMachine()
 	var out bytes.Buffer
-	m.writeHeader(&out, options{rounds: 3, events: 1000})
+	m.writeHeader(&out, "3 rounds of up to 1000 events")
 	for _, part := range []string{m.cpu, runtime.Version(), runtime.GOOS, "3 rounds of up to 1000 events"} {
 		if part == "" || !strings.Contains(out.String(), part) {
 			t.Errorf("no %q in\n%s", part, &out)

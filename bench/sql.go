@@ -55,8 +55,12 @@ var sqlDatabases = []sqlDatabase{
 	},
 }
 
+// singly is a number of publishers: one that waits until its event is handled.
+const singly = -1
+
 // sqlCases measure a backlog being handled, by a handler that returns at once and by one
-// that waits; and from publish to handled.
+// that waits; from publish to handled; and how long that takes a single event when there
+// is nothing else to do.
 func sqlCases() []benchCase {
 	var cases []benchCase
 	for _, d := range sqlDatabases {
@@ -68,18 +72,28 @@ func sqlCases() []benchCase {
 			takes      time.Duration
 			publishers int // 0: a backlog
 			opts       []bus.SubscribeOption
+			most, peer int // events, of the library and of the peer; 0: any number
 		}{
 			{work: "drain"},
 			{work: "drain-10ms", takes: 10 * time.Millisecond, opts: []bus.SubscribeOption{bus.Concurrency(64)}},
 			{work: "publish-8", publishers: 8},
+			{work: "idle", publishers: singly, most: 300, peer: 20},
 		} {
 			add(c.work, reference, func(ctx context.Context, l *ledger) (rig, error) {
 				return prepareSQL(ctx, l, d, c.takes, c.publishers, c.opts)
 			})
+			cases[len(cases)-1].most = c.most
 			if d.schema != nil {
 				add(c.work, "watermill-sql", func(ctx context.Context, l *ledger) (rig, error) {
 					return prepareWatermillSQL(ctx, l, d, c.takes, c.publishers)
 				})
+				cases[len(cases)-1].most = c.peer
+			}
+			if d.name == "postgres" && c.publishers == 0 {
+				add(c.work, "river", func(ctx context.Context, l *ledger) (rig, error) {
+					return prepareRiver(ctx, l, d, c.takes)
+				})
+				cases[len(cases)-1].note = riverNote
 			}
 		}
 		for _, c := range sqlPublishCases(d) {
@@ -155,6 +169,20 @@ func tablesWith(ctx context.Context, db *sql.DB, name string) (tables []string, 
 	return tables, rows.Err()
 }
 
+// publishing returns what publishes every event, singly or by so many publishers at a time.
+func (l *ledger) publishing(publishers int, send func(context.Context, purchase) error) func(context.Context) error {
+	if publishers != singly {
+		return func(ctx context.Context) error { return l.publish(ctx, publishers, send) }
+	}
+	l.singly()
+	return func(ctx context.Context) error {
+		return l.oneByOne(ctx, func(ctx context.Context, e purchase) (time.Time, error) {
+			since := time.Now()
+			return since, send(ctx, e)
+		})
+	}
+}
+
 // pretend is a handler that takes some time.
 func pretend(ctx context.Context, work time.Duration) error {
 	if work == 0 {
@@ -215,13 +243,11 @@ func prepareSQL(ctx context.Context, l *ledger, d sqlDatabase, work time.Duratio
 		return nil
 	}, opts...)
 	run := b.Start
-	if publishers > 0 {
+	if publishers != 0 {
 		if err := b.Start(ctx); err != nil {
 			return rig{}, err
 		}
-		run = func(ctx context.Context) error {
-			return l.publish(ctx, publishers, func(ctx context.Context, e purchase) error { return b.Publish(ctx, e) })
-		}
+		run = l.publishing(publishers, func(ctx context.Context, e purchase) error { return b.Publish(ctx, e) })
 	} else if err := preload(ctx, l, tr); err != nil {
 		return rig{}, err
 	}

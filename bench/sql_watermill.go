@@ -76,11 +76,9 @@ func prepareWatermillSQL(ctx context.Context, l *ledger, d sqlDatabase, work tim
 		stop = start(router)
 		return nil
 	}
-	if publishers > 0 {
+	if publishers != 0 {
 		stop = start(router)
-		run = func(ctx context.Context) error {
-			return l.publish(ctx, publishers, func(ctx context.Context, e purchase) error { return send(ctx, e) })
-		}
+		run = l.publishing(publishers, func(ctx context.Context, e purchase) error { return send(ctx, e) })
 	}
 	return rig{run: run, close: func() error {
 		return errors.Join(stop(), subscriber.Close(), clean())
