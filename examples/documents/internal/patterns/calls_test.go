@@ -19,7 +19,7 @@ import (
 )
 
 // BenchmarkREST is a POST that is answered with what it sent: by net/http alone, and with the
-// policies, the log and the trace of package httpclient around it.
+// policies of package httpclient around it.
 func BenchmarkREST(b *testing.B) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var job Job

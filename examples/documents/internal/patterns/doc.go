@@ -1,7 +1,7 @@
 // Package patterns measures what each way of talking between services costs, for
 // docs/patterns.md:
 //
-//	go test -run '^$' -bench . -benchtime 3s ./examples/documents/internal/patterns
+//	go test -run '^$' -bench . -benchtime 2s ./examples/documents/internal/patterns
 //
 // Client and server are in one process and talk over loopback; brokers and databases are
 // those that tests find. Each case carries the same job, of 200 bytes, and ends when its

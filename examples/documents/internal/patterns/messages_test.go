@@ -22,6 +22,7 @@ import (
 	"github.com/gotidings/tidings/transports"
 	_ "github.com/gotidings/tidings/transports/memory"
 	_ "github.com/gotidings/tidings/transports/rabbitmq"
+	tsql "github.com/gotidings/tidings/transports/sql"
 )
 
 // unique is a name of a benchmark's own.
@@ -38,12 +39,21 @@ func onEach(b *testing.B, run func(b *testing.B, transport transports.Transport)
 		{"rabbitmq", func(b *testing.B) transports.Transport { b.Helper(); return open(b, testserver.RabbitMQ(b)) }},
 		{"postgres", func(b *testing.B) transports.Transport {
 			b.Helper()
-			db, cfg := testsql.Postgres(b)
+			db, cfg := postgres(b)
 			return testsql.NewTransport(b, db, cfg)
 		}},
 	} {
 		b.Run(transport.name, func(b *testing.B) { run(b, transport.open(b)) })
 	}
+}
+
+// postgres is a database with a pool that does not connect anew for each of 64 callers.
+func postgres(b *testing.B) (*sql.DB, tsql.Config) {
+	b.Helper()
+	db, cfg := testsql.Postgres(b)
+	db.SetMaxOpenConns(20)
+	db.SetMaxIdleConns(20)
+	return db, cfg
 }
 
 // open opens a transport for the time of a benchmark.
@@ -172,9 +182,7 @@ func BenchmarkOutbox(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			var a arrivals
 			topic := unique()
-			db, cfg := testsql.Postgres(b)
-			db.SetMaxOpenConns(20)
-			db.SetMaxIdleConns(20)
+			db, cfg := postgres(b)
 			ob, err := outbox.New(b.Context(), outbox.Config{DB: db, Dialect: cfg.Dialect, Schema: cfg.Schema, Prefix: cfg.Prefix, Source: topic})
 			if err != nil {
 				b.Fatal(err)
@@ -216,7 +224,7 @@ func (n named) MarshalJSON() ([]byte, error) { return json.Marshal(n.Job) }
 // BenchmarkReplay sends stored events again, to a handler in memory.
 func BenchmarkReplay(b *testing.B) {
 	topic := unique()
-	db, cfg := testsql.Postgres(b)
+	db, cfg := postgres(b)
 	log := testsql.NewTransport(b, db, cfg)
 	store, err := eventstore.New(b.Context(), eventstore.Config{Log: log})
 	if err != nil {
