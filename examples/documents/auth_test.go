@@ -69,6 +69,28 @@ func TestWithoutToken(t *testing.T) {
 	}
 }
 
+// The services take signed requests only.
+func TestWithoutSignature(t *testing.T) {
+	t.Parallel()
+	s := start(t, newConfig(t))
+	for _, path := range []string{"/analysis/extract", "/payments/api/payments"} {
+		for _, authorization := range []string{"", "Bearer " + adasToken} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.services.addresses()[0]+path, strings.NewReader(`{}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", authorization)
+			resp, err := s.clients.transport.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusUnauthorized {
+				t.Errorf("%s with %q: %s, %v", path, authorization, resp.Status, err)
+			}
+		}
+	}
+}
+
 // What is somebody else's is answered as what does not exist.
 func TestOfSomebodyElse(t *testing.T) {
 	t.Parallel()

@@ -103,9 +103,19 @@ func TestPage(t *testing.T) {
 	b.count(4, "#dependencies li")
 	b.screenshot("processing")
 
+	// What events bring is shown while nothing can be read; and the page says that it can't.
+	b.do("let nothing be read", chromedp.Evaluate[chromedp.Void](`window.realFetch = fetch; window.fetch = () => Promise.reject(new Error("cut"))`))
+	s.services.paymentFaults.Hang(true)
+	s.services.analysisFaults.Hang(false)
+	b.sees("the progress", `[...document.querySelectorAll("#documents tr[data-status=processing]")].filter(row => row.cells[3].textContent === "charge" && row.cells[2].firstChild.value === 75).length === 2`)
+	b.count(1, "#documents tr[data-status=failed]")
+	b.sees("that nothing can be read", `document.getElementById("connection").textContent === "can't read the documents: cut" && "stale" in document.body.dataset`)
+	b.do("let all be read", chromedp.Evaluate[chromedp.Void](`window.fetch = window.realFetch`))
+	b.sees("that it can be read", `document.getElementById("connection").textContent === "live" && !("stale" in document.body.dataset)`)
+
 	s.end(false)
-	b.sees("that the connection is lost", `document.getElementById("connection").textContent.startsWith("connection lost") && "stale" in document.body.dataset`)
-	b.count(3, "#documents tr[data-status=processing]") // as it was
+	b.sees("that the connection is lost", `document.getElementById("connection").textContent !== "live" && document.getElementById("since").textContent !== "" && "stale" in document.body.dataset`)
+	b.count(2, "#documents tr[data-status=processing]") // as it was
 	b.screenshot("lost")
 
 	s = start(t, cfg)

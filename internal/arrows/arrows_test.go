@@ -205,8 +205,8 @@ var importRules = []importRule{
 	{
 		in:     []string{"./..."},
 		except: []string{"./examples/...", "./bench/...", "./cmd/...", "./transports/sql/pgnotify/...", "./transports/sql/sqltest/...", "./outbox/outboxtest/...", "./eventstore/eventstoretest/...", "./telemetry/telemetrytest/..."},
-		never:  slices.Concat(sqlDrivers, otelSDK),
-		why:    "programs choose drivers and exporters",
+		never:  slices.Concat(sqlDrivers, otelSDK, []string{"google.golang.org/grpc/..."}),
+		why:    "programs choose drivers, exporters and how else they talk",
 	},
 }
 

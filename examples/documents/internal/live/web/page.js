@@ -105,29 +105,34 @@ function results(r) {
   return `${r.category}, ${r.words} words: ${r.summary}${degraded}`;
 }
 
-// The connection. What is shown is true while it is open; else the page says since when not.
+// The connection. What is shown is true while it is open and all was read; else the page says
+// how it is, and since when.
 
-let since = new Date();
+let open = false;
 
 /** @param {string} state */
 function onState(state) {
-  const box = $("connection");
-  if (state === "open") {
-    box.dataset.state = "open";
-    box.textContent = "live";
-    refresh();
-    return;
-  }
-  if (box.dataset.state === "open") since = new Date();
-  if (state === "closed") lost("not connected: the token is missing or wrong");
-  else if (box.dataset.state !== "connecting" || state === "waiting") lost(`connection lost: this is how it was at ${since.toLocaleTimeString()}`);
+  open = state === "open";
+  if (open) refresh();
+  else if (state === "closed") lost("not connected: the token is missing or wrong");
+  else if (state === "waiting" || $("connection").dataset.state !== "connecting") lost("connection lost");
 }
 
 /** @param {string} text */
 function lost(text) {
-  $("connection").dataset.state = "lost";
-  $("connection").textContent = text;
+  const box = $("connection");
+  if (box.dataset.state === "open") $("since").textContent = `This is how it was at ${new Date().toLocaleTimeString()}.`;
+  box.dataset.state = "lost";
+  box.textContent = text;
   document.body.dataset.stale = "";
+}
+
+function isLive() {
+  const box = $("connection");
+  box.dataset.state = "open";
+  box.textContent = "live";
+  $("since").textContent = "";
+  delete document.body.dataset.stale;
 }
 
 const live = connect("/live/", { token: () => token, minDelay: 200, maxDelay: 5000, onState });
@@ -144,7 +149,7 @@ async function refresh() {
       again = false;
       for (const doc of (await call("/documents")).documents) update(doc);
     }
-    if ($("connection").dataset.state === "open") delete document.body.dataset.stale;
+    if (open) isLive();
   } catch (error) {
     lost(`can't read the documents: ${/** @type {Error} */ (error).message}`);
     setTimeout(refresh, 1000);
@@ -154,7 +159,7 @@ async function refresh() {
 }
 
 // The server may have lost its broker, and so events, while the connection stood.
-setInterval(() => $("connection").dataset.state === "open" && refresh(), 5000);
+setInterval(() => open && refresh(), 5000);
 
 // Submitting.
 
