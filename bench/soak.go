@@ -15,9 +15,10 @@ import (
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
 
-// A soak sends many events through one bus, in parts, and after each part measures
-// something that is known not to change, in a process of its own: what the machine does
-// meanwhile falls on both, so their ratio shows whether the bus becomes slower. Heap and
+// A soak sends many events through one bus, in parts, and before and after each part
+// measures something that is known not to change, in a process of its own: what the machine
+// does meanwhile falls on both, so the ratio shows whether the bus becomes slower; that of
+// processor time, which others on the machine change less, shows it best. Heap and
 // goroutines are counted when all events of the part have been handled.
 type soak struct {
 	name      string
@@ -105,11 +106,11 @@ func (s *soaked) subscribe() error {
 	return nil
 }
 
-// part sends so many events, waits until each is handled once, and returns their rate.
-func (s *soaked) part(ctx context.Context, how publishing, events int) (rate float64, err error) {
+// part sends so many events, waits until each is handled once, and measures that.
+func (s *soaked) part(ctx context.Context, how publishing, events int) (_ sample, err error) {
 	l := newLedger(events)
 	s.ledger.Store(l)
-	began := time.Now()
+	began, cpu := time.Now(), cpuTime()
 	err = l.publishAll(ctx, how, func(ctx context.Context, batch []purchase) error {
 		all := make([]any, len(batch))
 		for i, e := range batch {
@@ -120,8 +121,8 @@ func (s *soaked) part(ctx context.Context, how publishing, events int) (rate flo
 	if err == nil {
 		err = l.wait(ctx)
 	}
-	took := time.Since(began)
-	return float64(events) / took.Seconds(), errors.Join(err, l.verify())
+	took := sample{Events: events, Elapsed: time.Since(began), CPU: cpuTime() - cpu}
+	return took, errors.Join(err, l.verify())
 }
 
 // run soaks, and writes a line for each part. reference measures that of the soak.
@@ -136,10 +137,14 @@ func (s soak) run(ctx context.Context, o options, reference func(leg) (sample, e
 	if _, err := sut.part(ctx, s.how, max(events/100, 1)); err != nil { // it becomes warm
 		return fmt.Errorf("warm-up: %w", err)
 	}
-	rows := [][]string{{"events", "events/s", "reference, events/s", "ratio", "of the first", "heap, KiB", "goroutines"}}
-	first := 0.0
+	rows := [][]string{{"events", "events/s", "÷ reference", "of the first", "CPU ns/event", "÷ reference", "of the first", "heap, KiB", "goroutines"}}
+	before, err := reference(s.reference)
+	if err != nil {
+		return err
+	}
+	var firstRate, firstCPU float64
 	for part := range parts {
-		rate, err := sut.part(ctx, s.how, events/parts)
+		own, err := sut.part(ctx, s.how, events/parts)
 		if err != nil {
 			return fmt.Errorf("part %d: %w", part+1, err)
 		}
@@ -147,17 +152,19 @@ func (s soak) run(ctx context.Context, o options, reference func(leg) (sample, e
 		var mem runtime.MemStats
 		runtime.ReadMemStats(&mem)
 		goroutines := runtime.NumGoroutine()
-		ref, err := reference(s.reference)
+		after, err := reference(s.reference)
 		if err != nil {
 			return err
 		}
-		ratio := rate / ref.rate()
+		rate, cpu := 2*own.rate()/(before.rate()+after.rate()), 2*own.cpuNanos()/(before.cpuNanos()+after.cpuNanos())
 		if part == 0 {
-			first = ratio
+			firstRate, firstCPU = rate, cpu
 		}
+		before = after
 		rows = append(rows, []string{
-			fmt.Sprint(events / parts * (part + 1)), fmt.Sprintf("%.0f", rate), fmt.Sprintf("%.0f", ref.rate()), fmt.Sprintf("%.2f", ratio),
-			fmt.Sprintf("%.2f", ratio/first), fmt.Sprint(mem.HeapAlloc >> 10), fmt.Sprint(goroutines),
+			fmt.Sprint(events / parts * (part + 1)), fmt.Sprintf("%.0f", own.rate()), fmt.Sprintf("%.2f", rate), fmt.Sprintf("%.2f", rate/firstRate),
+			fmt.Sprintf("%.0f", own.cpuNanos()), fmt.Sprintf("%.2f", cpu), fmt.Sprintf("%.2f", cpu/firstCPU),
+			fmt.Sprint(mem.HeapAlloc >> 10), fmt.Sprint(goroutines),
 		})
 	}
 	fmt.Fprintf(stdout, "%s, beside %s\n\n", s.name, s.reference.name)

@@ -24,12 +24,12 @@ func TestSoaks(t *testing.T) {
 			}
 			var out bytes.Buffer
 			err := s.run(t.Context(), o, func(l leg) (sample, error) {
-				return sample{Events: l.events, Elapsed: time.Second}, nil
+				return sample{Events: l.events, Elapsed: time.Second, CPU: time.Second}, nil
 			}, &out)
 			if err != nil {
 				t.Fatal(err)
 			}
-			last := regexp.MustCompile(`(?m)^\| +1000 \|( +[\d.]+ \|){6}$`)
+			last := regexp.MustCompile(`(?m)^\| +1000 \|( +[\d.]+ \|){8}$`)
 			if !last.MatchString(out.String()) {
 				t.Errorf("it has not come to its end:\n%s", &out)
 			}

@@ -47,13 +47,13 @@ const defaultBroker = "amqp://guest:guest@127.0.0.1:5672/"
 var targets = []target{
 	{
 		work: "in memory, publish to handled, 1 publisher",
-		ours: leg{name: "memory/publishers=1/tidings", events: 50_000},
-		peer: leg{name: "memory/publishers=1/watermill", events: 30_000}, overPeer: 3,
+		ours: leg{name: "memory/publishers=1/tidings", events: 60_000},
+		peer: leg{name: "memory/publishers=1/watermill", events: 60_000}, overPeer: 3,
 	},
 	{
 		work: "in memory, publish to handled, 8 publishers",
-		ours: leg{name: "memory/publishers=8/tidings", events: 50_000},
-		peer: leg{name: "memory/publishers=8/watermill", events: 30_000}, overPeer: 3,
+		ours: leg{name: "memory/publishers=8/tidings", events: 60_000},
+		peer: leg{name: "memory/publishers=8/watermill", events: 60_000}, overPeer: 3,
 	},
 	{
 		work: "RabbitMQ, publish 100 a call",
@@ -66,6 +66,7 @@ var targets = []target{
 		ours: leg{name: "rabbitmq-publish/callers=64/tidings", events: 20_000},
 		peer: leg{name: "rabbitmq-publish/callers=64/watermill-amqp", events: 3_000}, overPeer: 10,
 		limit: leg{name: "rabbitmq-publish/callers=64/raw-window", events: 20_000}, overLimit: 0.7,
+		explained: "Publishing with 64 callers",
 	},
 	{
 		work:  "RabbitMQ, consume, handler returns at once",
