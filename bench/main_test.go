@@ -40,7 +40,7 @@ func TestRunComparesInChildren(t *testing.T) {
 		t.Errorf("the header lacks the peer's version:\n%s", &table)
 	}
 	for _, peer := range []string{"tidings", "watermill"} {
-		row := regexp.MustCompile(`(?m)^\| memory/publishers=1 \| ` + peer + ` +\|( +[\d.]+ \|){6} +[\d.]+–[\d.]+ \|$`)
+		row := regexp.MustCompile(`(?m)^\| memory/publishers=1 \| ` + peer + ` +\|( +[\d.]+ \|){6} +[\d.]+–[\d.]+ \| +[\d.]+ \| +[\d.]+–[\d.]+ \|$`)
 		if !row.Match(table.Bytes()) {
 			t.Errorf("no row for %s in\n%s", peer, &table)
 		}

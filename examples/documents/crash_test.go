@@ -15,9 +15,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/examples/documents/internal/document"
 	"github.com/gotidings/tidings/examples/documents/internal/payments"
 	"github.com/gotidings/tidings/internal/testserver"
@@ -161,7 +163,13 @@ func TestBrokerCut(t *testing.T) {
 	if code, body := s.request(http.MethodGet, "/readyz", "", nil); code != http.StatusServiceUnavailable {
 		t.Errorf("readyz: %d %s", code, body)
 	}
-	submit(5) // the outbox takes them
+	for range 5 { // the outbox takes them; live updates end until the broker is back
+		id := events.NewID()
+		if _, err := ada.rest.Submit(t.Context(), id, "a.txt", letter); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
 	p.heal()
 	for _, id := range ids {
 		until(t, "the end of a document", func() bool {
@@ -172,6 +180,40 @@ func TestBrokerCut(t *testing.T) {
 	until(t, "the page shows that the broker is up", func() bool { return s.dependency("broker").Status == "up" })
 	if n := s.services.payments.Payments()[payments.Paid]; n != len(ids) {
 		t.Errorf("%d documents were paid %d times", len(ids), n)
+	}
+}
+
+// An outage of the database that is longer than all deliveries leaves no document behind.
+func TestDatabaseCut(t *testing.T) {
+	t.Parallel()
+	args := onServers(t)
+	u, err := url.Parse(args[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newProxy(t, u.Host)
+	u.Host = p.listener.Addr().String()
+	args[1] = u.String()
+	cfg := newConfig(t, append(args, "-delay", "100ms", "-retry-delay", "1s")...)
+	s := start(t, cfg)
+	ada := s.connect(adasToken, "ada")
+	ids := make([]string, 8) // twice as many as are processed at a time
+	for i := range ids {
+		ids[i] = ada.submit(t.Context(), "a.txt", letter)
+	}
+	ada.final(ids[0])
+	p.cut()
+	outage := time.Now()
+	until(t, "three deliveries would be over", func() bool { return time.Since(outage) > 5*time.Second })
+	p.heal()
+	for _, id := range ids {
+		until(t, "the end of a document", func() bool {
+			d, err := ada.rest.Get(t.Context(), id)
+			return err == nil && d.Status == document.Processed
+		})
+	}
+	if dead := s.deadLetters(0); len(dead) > 0 {
+		t.Errorf("%d messages are put aside: %+v", len(dead), dead[0])
 	}
 }
 

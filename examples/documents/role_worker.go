@@ -80,11 +80,13 @@ func (r *workerRole) process(ctx context.Context, d queue.Delivery[document.Requ
 		return queue.Complete()
 	case errors.Is(err, document.ErrNotFound):
 		return queue.DeadLetter("unknown_document", err.Error())
+	case !isStep(err): // the database is away, or another worker has the document
+		return queue.Return(err)
 	case d.Last && ctx.Err() == nil:
 		// Its owner is told before the message is put aside: a crash in between is followed
 		// by another delivery, which finds the document failed.
 		if err := r.processor.GiveUp(ctx, d.Body.DocumentID, "it could not be processed: "+err.Error()); err != nil {
-			return queue.Abandon(err)
+			return queue.Return(err)
 		}
 	}
 	if e, ok := errors.AsType[*httpclient.Error](err); ok {
@@ -92,6 +94,12 @@ func (r *workerRole) process(ctx context.Context, d queue.Delivery[document.Requ
 	}
 	return queue.Abandon(err)
 	// endregion
+}
+
+// isStep reports whether a step has failed, and not what is around it.
+func isStep(err error) bool {
+	_, ok := errors.AsType[*document.StepError](err)
+	return ok
 }
 
 func (r *workerRole) start(ctx context.Context, s *service) error {

@@ -31,6 +31,16 @@ func NewProcessor(store *Store, steps map[Step]StepFunc) *Processor {
 	return &Processor{store: store, steps: steps, time: estimate{took: make(map[Step]time.Duration)}}
 }
 
+// StepError is why a step can't be done now. Every other error of [Processor.Process] is the
+// store's, and says nothing about the document.
+type StepError struct {
+	Step Step
+	Err  error
+}
+
+func (e *StepError) Error() string { return fmt.Sprintf("%s: %v", e.Step, e.Err) }
+func (e *StepError) Unwrap() error { return e.Err }
+
 // Process takes a document from where it is to its end. It returns nil when the document is
 // final, also when it was before: a second delivery of its message does nothing. After an
 // error, Process goes on with the step that it had reached.
@@ -53,7 +63,7 @@ func (p *Processor) Process(ctx context.Context, id string) error {
 			return p.store.Save(ctx, &d)
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", step, err)
+			return &StepError{step, err}
 		}
 		p.time.add(step, time.Since(began))
 	}

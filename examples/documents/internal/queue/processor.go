@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -82,7 +83,22 @@ func (p *Processor[T]) settle(msg *message.Message) ([]*message.Message, error) 
 	}
 	d := Delivery[T]{ID: msg.UUID, Body: body, Count: transports.Attempts(msg) + 1, Metadata: msg.Metadata}
 	d.Last = d.Count >= p.cfg.MaxDeliveries
-	return nil, p.call(msg.Context(), d).verdict(d.Last)
+	s := p.call(msg.Context(), d)
+	if s.uncounted {
+		p.pause(msg.Context())
+	}
+	return nil, s.verdict(d.Last)
+}
+
+// pause waits for the configured delay, or until the processor stops.
+func (p *Processor[T]) pause(ctx context.Context) {
+	timer := time.NewTimer(p.cfg.RetryDelay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-p.stopping:
+	case <-ctx.Done():
+	}
 }
 
 // call calls the handler. One that panics has abandoned the message.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -229,6 +230,30 @@ func TestAbandoned(t *testing.T) {
 				w.t.Errorf("dead-lettered with %q, %q after %d deliveries", d.Reason, d.Description, d.Deliveries)
 			}
 		}
+	})
+}
+
+// What was not tried is delivered for the first time still, however often that was so.
+func TestReturned(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(w *world) {
+		const calls = 5 // more than there are deliveries
+		counts := make(chan int, calls)
+		var called atomic.Int32
+		_, stop := w.start(func(_ context.Context, d queue.Delivery[job]) queue.Settlement {
+			counts <- d.Count
+			if called.Add(1) < calls {
+				return queue.Return(errors.New("the database is away"))
+			}
+			return queue.Complete()
+		}, func(c *queue.Config[job]) { c.RetryDelay = time.Millisecond })
+		w.send(jobs(1)...)
+		for range calls {
+			if n := receive(w, counts); n != 1 {
+				w.t.Errorf("delivery %d, want the first", n)
+			}
+		}
+		stop()
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 type Settlement struct {
 	abandon    error         // why; nil: it is not abandoned
 	delay      time.Duration // until it comes back; 0: as the processor's configuration says
+	uncounted  bool          // its delivery, for it was not tried
 	deadLetter *DeadLetterError
 }
 
@@ -30,6 +31,16 @@ func Abandon(cause error) Settlement {
 func AbandonFor(delay time.Duration, cause error) Settlement {
 	s := Abandon(cause)
 	s.delay = delay
+	return s
+}
+
+// Return says that the work was not tried, since what every message needs is not to be had,
+// such as the database, and why. The message goes back after the configured delay, and the
+// delivery does not count. Until then it keeps its place among those that are handled, so a
+// processor that can do nothing takes no more.
+func Return(cause error) Settlement {
+	s := Abandon(cause)
+	s.uncounted = true
 	return s
 }
 
@@ -57,6 +68,8 @@ func (s Settlement) verdict(last bool) error {
 		return middleware.Permanent(s.deadLetter)
 	case s.abandon == nil:
 		return nil
+	case s.uncounted:
+		return fmt.Errorf("%w: %w", middleware.ErrInterrupted, s.abandon)
 	case last:
 		return middleware.Permanent(&DeadLetterError{ReasonMaxDeliveries, fmt.Sprint(s.abandon)})
 	case s.delay > 0:
