@@ -73,10 +73,14 @@ func idleOnce(ctx context.Context, o options, stdout io.Writer) (err error) {
 			err = errors.Join(err, tr.(transports.SubscriptionRemover).RemoveSubscription(context.Background(), name))
 		}
 	}()
-	time.Sleep(idleWarmUp)
+	if err := pretend(ctx, idleWarmUp); err != nil {
+		return err
+	}
 	runtime.GC()
 	before := cpuTime()
-	time.Sleep(idleFor)
+	if err := pretend(ctx, idleFor); err != nil {
+		return err
+	}
 	used := cpuTime() - before
 	fmt.Fprintf(stdout, "%s, %d subscriptions, %s without an event: %.2f %% of a core, %s KiB resident, %d goroutines\n",
 		o.idle, idleSubscriptions, idleFor, 100*used.Seconds()/idleFor.Seconds(), residentKiB(), runtime.NumGoroutine())

@@ -60,7 +60,8 @@ func soakMemory(context.Context, string) (*soaked, error) {
 		return nil, errors.Join(err, tr.Close())
 	}
 	s := &soaked{bus: b, close: tr.Close}
-	return s, s.subscribe()
+	err = s.subscribe()
+	return s, err
 }
 
 func soakRabbitMQ(ctx context.Context, broker string) (*soaked, error) {
@@ -73,7 +74,8 @@ func soakRabbitMQ(ctx context.Context, broker string) (*soaked, error) {
 		return nil, errors.Join(err, lib.close())
 	}
 	s := &soaked{bus: b, close: lib.close}
-	return s, s.subscribe()
+	err = s.subscribe()
+	return s, err
 }
 
 func soakPostgres(ctx context.Context, _ string) (*soaked, error) {
@@ -91,7 +93,8 @@ func soakPostgres(ctx context.Context, _ string) (*soaked, error) {
 		return nil, errors.Join(err, tr.Close(), clean())
 	}
 	s := &soaked{bus: b, close: func() error { return errors.Join(tr.Close(), clean()) }}
-	return s, s.subscribe()
+	err = s.subscribe()
+	return s, err
 }
 
 // subscribe starts the bus with a handler that tells the ledger of the part.
