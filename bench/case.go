@@ -57,6 +57,15 @@ func allCases(broker string) []benchCase {
 	return slices.Concat(memoryCases(), telemetryCases(), brokerCases(broker), sqlCases(), outboxCases(broker))
 }
 
+// casesByName returns every case by its name.
+func casesByName(broker string) map[string]benchCase {
+	cases := make(map[string]benchCase)
+	for _, c := range allCases(broker) {
+		cases[c.name()] = c
+	}
+	return cases
+}
+
 // result is what was measured of a case, by round.
 type result struct {
 	benchCase

@@ -1,19 +1,17 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
-	"os"
 )
 
 // durabilityOf says what the peers of one work have in common: when something counts as
 // stored.
 func durabilityOf(ctx context.Context) (_ string, err error) {
 	d := sqlDatabases[0]
-	db, err := sql.Open(d.driver, cmp.Or(os.Getenv(d.env), d.dsn))
+	db, err := sql.Open(d.driver, d.url())
 	if err != nil {
 		return "", err
 	}

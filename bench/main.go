@@ -167,17 +167,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 // runOnce is what a child process does.
 func runOnce(ctx context.Context, o options, stdout io.Writer) error {
-	for _, c := range allCases(o.broker) {
-		if c.name() != o.once {
-			continue
-		}
-		s, err := measureWarm(ctx, c, c.events(o.events), o.profile)
-		if err != nil {
-			return fmt.Errorf("%s: %w", c.name(), err)
-		}
-		return json.NewEncoder(stdout).Encode(s)
+	c, ok := casesByName(o.broker)[o.once]
+	if !ok {
+		return fmt.Errorf("there is no case %q; -list shows them", o.once)
 	}
-	return fmt.Errorf("there is no case %q; -list shows them", o.once)
+	s, err := measureWarm(ctx, c, c.events(o.events), o.profile)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.name(), err)
+	}
+	return json.NewEncoder(stdout).Encode(s)
 }
 
 // compare measures the cases in rounds and reports.

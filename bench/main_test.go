@@ -96,7 +96,7 @@ func TestBadCommandLine(t *testing.T) {
 			t.Errorf("%q: error %v, told %q", line, err, &told)
 		}
 	}
-	for _, line := range []string{"-run nothing-like-it", "-once nothing-like-it"} {
+	for _, line := range []string{"-run nothing-like-it", "-once nothing-like-it", "-soak nothing-like-it", "-idle nothing-like-it"} {
 		if err := run(t.Context(), strings.Fields(line), io.Discard, io.Discard); err == nil {
 			t.Errorf("%q: no error", line)
 		}

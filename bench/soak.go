@@ -178,24 +178,21 @@ func (s soak) run(ctx context.Context, o options, reference func(leg) (sample, e
 // runSoaks is -soak.
 func runSoaks(ctx context.Context, o options, stdout io.Writer) error {
 	o.broker = cmp.Or(o.broker, defaultBroker)
-	reference := func(l leg) (sample, error) {
-		for _, c := range allCases(o.broker) {
-			if c.name() == l.name {
-				o := o
-				o.events = l.events
-				return measureInChild(ctx, c, o)
-			}
-		}
-		return sample{}, errors.New("there is no case " + l.name)
-	}
+	cases := casesByName(o.broker)
+	reference := func(l leg) (sample, error) { return l.measure(ctx, cases, o) }
+	found := false
 	for _, s := range soaks {
 		if o.soak != s.name && o.soak != "all" {
 			continue
 		}
+		found = true
 		if err := s.run(ctx, o, reference, stdout); err != nil {
 			return fmt.Errorf("soak %s: %w", s.name, err)
 		}
 		fmt.Fprintln(stdout)
+	}
+	if !found {
+		return fmt.Errorf("-soak is %q; it takes memory, rabbitmq, postgres or all", o.soak)
 	}
 	return nil
 }

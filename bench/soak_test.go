@@ -12,14 +12,11 @@ import (
 func TestSoaks(t *testing.T) {
 	t.Parallel()
 	o := options{broker: testserver.RabbitMQ(t), soakEvents: 1000}
-	cases := make(map[string]bool)
-	for _, c := range allCases("") {
-		cases[c.name()] = true
-	}
+	cases := casesByName("")
 	for _, s := range soaks {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			if !cases[s.reference.name] {
+			if _, ok := cases[s.reference.name]; !ok {
 				t.Errorf("there is no case %s", s.reference.name)
 			}
 			var out bytes.Buffer

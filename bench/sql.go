@@ -106,12 +106,15 @@ func sqlCases() []benchCase {
 	return cases
 }
 
+// url returns the DSN, in the driver's notation.
+func (d sqlDatabase) url() string { return cmp.Or(os.Getenv(d.env), d.dsn) }
+
 // open returns a pool and a name that no other run has; clean drops all that has it.
 func (d sqlDatabase) open(ctx context.Context) (db *sql.DB, name string, clean func() error, err error) {
 	random := make([]byte, 5)
 	_, _ = rand.Read(random)
 	name = "bench_" + hex.EncodeToString(random)
-	dsn, dir := cmp.Or(os.Getenv(d.env), d.dsn), ""
+	dsn, dir := d.url(), ""
 	if d.driver == "sqlite" {
 		if dir, err = os.MkdirTemp("", "bench"); err != nil {
 			return nil, "", nil, err

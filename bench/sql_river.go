@@ -1,12 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -58,7 +56,7 @@ func prepareRiver(ctx context.Context, l *ledger, d sqlDatabase, takes time.Dura
 	if _, err := db.ExecContext(ctx, "create schema "+name); err != nil {
 		return rig{}, err
 	}
-	pool, err := pgxpool.New(ctx, cmp.Or(os.Getenv(d.env), d.dsn))
+	pool, err := pgxpool.New(ctx, d.url())
 	if err != nil {
 		return rig{}, err
 	}

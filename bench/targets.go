@@ -41,6 +41,16 @@ type leg struct {
 
 func (l leg) absent() bool { return l.name == "" }
 
+// measure measures the leg in a process of its own.
+func (l leg) measure(ctx context.Context, cases map[string]benchCase, o options) (sample, error) {
+	c, ok := cases[l.name]
+	if !ok {
+		return sample{}, errors.New("there is no case " + l.name)
+	}
+	o.events = min(l.events, o.events)
+	return measureInChild(ctx, c, o)
+}
+
 // The servers that targets are measured on, where nothing else is said.
 const defaultBroker = "amqp://guest:guest@127.0.0.1:5672/"
 
@@ -270,10 +280,7 @@ func writeTargets(w io.Writer, outcomes []outcome) {
 // compareTargets is -targets.
 func compareTargets(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	o.broker = cmp.Or(o.broker, defaultBroker)
-	cases := make(map[string]benchCase)
-	for _, c := range allCases(o.broker) {
-		cases[c.name()] = c
-	}
+	cases := casesByName(o.broker)
 	var chosen []target
 	for _, t := range targets {
 		if o.pattern.MatchString(t.ours.name) {
@@ -289,14 +296,8 @@ func compareTargets(ctx context.Context, o options, stdout, stderr io.Writer) er
 	}
 	began := time.Now()
 	samples, err := measureTargets(chosen, o.rounds, func(l leg, round int) (sample, error) {
-		c, ok := cases[l.name]
-		if !ok {
-			return sample{}, errors.New("there is no case " + l.name)
-		}
 		fmt.Fprintf(stderr, "%4.0f s, round %d of %d: %s\n", time.Since(began).Seconds(), round+1, o.rounds, l.name)
-		child := o
-		child.events = min(l.events, o.events)
-		return measureInChild(ctx, c, child)
+		return l.measure(ctx, cases, o)
 	})
 	if err != nil {
 		return err

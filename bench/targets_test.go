@@ -20,10 +20,7 @@ import (
 // asks for something.
 func TestTargets(t *testing.T) {
 	t.Parallel()
-	cases := make(map[string]benchCase)
-	for _, c := range allCases("") {
-		cases[c.name()] = c
-	}
+	cases := casesByName("")
 	for _, target := range targets {
 		if target.overPeer == 0 && target.overLimit == 0 && target.p50 == 0 {
 			t.Errorf("%s asks for nothing", target.work)

@@ -6,11 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -28,34 +26,7 @@ type brokerNode struct {
 	hub *realtime.Hub
 	*httptest.Server
 
-	mu    sync.Mutex // guards what follows
-	conns []net.Conn
-	down  bool
-}
-
-func (n *brokerNode) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.down {
-		return nil, errors.New("the line is cut")
-	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, network, addr)
-	if err == nil {
-		n.conns = append(n.conns, conn)
-	}
-	return conn, err
-}
-
-// cut makes the node lose its broker, until it is mended.
-func (n *brokerNode) cut(down bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.down = down
-	for _, conn := range n.conns {
-		_ = conn.Close()
-	}
-	n.conns = nil
+	network testserver.Network
 }
 
 // liveProgress is published under a name of the test's own, since others share the broker.
@@ -66,7 +37,7 @@ type liveProgress struct {
 func newBrokerNode(t *testing.T, service string) *brokerNode {
 	t.Helper()
 	n := &brokerNode{t: t}
-	tr, err := rabbitmq.Open(t.Context(), rabbitmq.Config{URLs: []string{testserver.RabbitMQ(t)}, Dial: n.dial})
+	tr, err := rabbitmq.Open(t.Context(), rabbitmq.Config{URLs: []string{testserver.RabbitMQ(t)}, Dial: n.network.Dial})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +178,7 @@ func TestNodesOnRabbitMQ(t *testing.T) {
 	a.expect("30")
 	b.expect("30")
 
-	one.cut(true)
+	one.network.Cut()
 	a.expect(fmt.Sprint("close ", realtime.CloseInterrupted))
 	two.publish(40)
 	b.expect("40")
@@ -218,7 +189,7 @@ func TestNodesOnRabbitMQ(t *testing.T) {
 		}
 	}
 
-	one.cut(false)
+	one.network.Restore()
 	back := one.watch(a.last)
 	back.expect("reset", "joined")
 	two.publish(50)

@@ -2,15 +2,13 @@ package rabbitmq
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"net"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/gotidings/tidings/internal/testserver"
 	"github.com/gotidings/tidings/transports"
 	"github.com/gotidings/tidings/transports/transporttest"
 )
@@ -26,10 +24,10 @@ func TestConformance(t *testing.T) {
 			Open: func(t *testing.T) transports.Transport { t.Helper(); return mustOpen(t, cfg) },
 			OpenCuttable: func(t *testing.T) (tr transports.Transport, cut, restore func()) {
 				t.Helper()
-				var n network
+				var n testserver.Network
 				cfg := cfg
-				cfg.Dial = n.dial
-				return mustOpen(t, cfg), n.cut, n.restore
+				cfg.Dial = n.Dial
+				return mustOpen(t, cfg), n.Cut, n.Restore
 			},
 			Patience: 30 * time.Second,
 		},
@@ -63,40 +61,4 @@ func mustOpen(t *testing.T, cfg Config) *Transport {
 		t.Fatal(err)
 	}
 	return tr
-}
-
-// network dials, and takes the connections that it made away.
-type network struct {
-	mu    sync.Mutex // guards what follows
-	conns []net.Conn
-	down  bool
-}
-
-func (n *network) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.down {
-		return nil, errors.New("the network is down")
-	}
-	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-	if err == nil {
-		n.conns = append(n.conns, conn)
-	}
-	return conn, err
-}
-
-func (n *network) cut() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.down = true
-	for _, conn := range n.conns {
-		_ = conn.Close()
-	}
-	n.conns = nil
-}
-
-func (n *network) restore() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.down = false
 }

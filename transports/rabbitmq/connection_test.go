@@ -23,6 +23,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/gotidings/tidings/internal/testserver"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -97,19 +98,19 @@ func TestConnectionsHaveNames(t *testing.T) {
 func TestLogTellsOfTheConnection(t *testing.T) {
 	t.Parallel()
 	var log lockedBuffer
-	var n network
+	var n testserver.Network
 	b := newBench(t, nil)
 	cfg := b.cfg
-	cfg.Dial, cfg.Logger = n.dial, slog.New(slog.NewTextHandler(&log, nil))
+	cfg.Dial, cfg.Logger = n.Dial, slog.New(slog.NewTextHandler(&log, nil))
 	broker, err := url.Parse(brokerURL(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	tr := mustOpen(t, cfg)
 	t.Cleanup(func() { _ = tr.Close() })
-	n.cut()
+	n.Cut()
 	b.eventually("the log tells of it", func() bool { return strings.Contains(log.String(), "can't be reached") })
-	n.restore()
+	n.Restore()
 	b.eventually("the log tells of the return", func() bool { return strings.Contains(log.String(), "connected to RabbitMQ again") })
 	if !strings.Contains(log.String(), "connection to RabbitMQ is lost") {
 		t.Error("it does not say that the connection was lost")

@@ -39,8 +39,8 @@
 //
 // All of it is durable. Queues are quorum queues. The delay tiers are shared by all
 // services of a vhost: a message waits 2^k seconds in the tier k, for each bit of its
-// delay. They are made with the first durable subscription. Messages that find no queue at the end of that, because their subscription was
-// removed, are kept in the queue tidings.unrouted, the newest 100,000. Ephemeral
+// delay. They are made with the first durable subscription. Messages that find no queue at
+// the end of that, because their subscription was removed, are kept in the queue tidings.unrouted, the newest 100,000. Ephemeral
 // subscriptions have exclusive queues, which end with the connection, and say so by
 // OnInterruption.
 //

@@ -14,6 +14,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/gotidings/tidings/internal/testserver"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -125,11 +126,11 @@ func TestSilentConnectionIsLost(t *testing.T) {
 func TestCallsWaitForTheirOwnContextOnly(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
-	var n network
+	var n testserver.Network
 	cfg := b.cfg
-	cfg.Dial, cfg.ConnectTimeout = n.dial, time.Hour
+	cfg.Dial, cfg.ConnectTimeout = n.Dial, time.Hour
 	tr := mustOpen(t, cfg)
-	n.cut()
+	n.Cut()
 	patient, giveUp := context.WithCancel(t.Context())
 	var waiting sync.WaitGroup
 	for range 2 {

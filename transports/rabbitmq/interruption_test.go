@@ -1,63 +1,23 @@
 package rabbitmq
 
 import (
-	"context"
-	"errors"
-	"net"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/gotidings/tidings/internal/testserver"
 	"github.com/gotidings/tidings/transports"
 )
-
-// line is how a transport reaches its broker, until it is cut.
-type line struct {
-	mu    sync.Mutex // guards what follows
-	conns []net.Conn
-	down  bool
-}
-
-func (l *line) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.down {
-		return nil, errors.New("the line is cut")
-	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, network, addr)
-	if err == nil {
-		l.conns = append(l.conns, conn)
-	}
-	return conn, err
-}
-
-func (l *line) cut() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.down = true
-	for _, conn := range l.conns {
-		_ = conn.Close()
-	}
-	l.conns = nil
-}
-
-func (l *line) mend() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.down = false
-}
 
 // An ephemeral subscription says when it is lost with the connection, and when it is there
 // anew: what is published from then on arrives. A durable one misses nothing and says nothing.
 func TestEphemeralSubscriptionTellsOfInterruption(t *testing.T) {
 	t.Parallel()
-	var l line
+	var n testserver.Network
 	b := newBench(t, nil)
 	cfg := b.cfg
-	cfg.Dial = l.dial
+	cfg.Dial = n.Dial
 	tr := mustOpen(t, cfg)
 	defer func() { _ = tr.Close() }()
 
@@ -71,7 +31,7 @@ func TestEphemeralSubscriptionTellsOfInterruption(t *testing.T) {
 	b.ack(ch, "before")
 	b.ack(kept, "before")
 
-	l.cut()
+	n.Cut()
 	wait := func(want bool) {
 		t.Helper()
 		select {
@@ -85,7 +45,7 @@ func TestEphemeralSubscriptionTellsOfInterruption(t *testing.T) {
 	}
 	wait(true)
 	b.publish("meanwhile")
-	l.mend()
+	n.Restore()
 	wait(false)
 	b.publish("after")
 	b.ack(ch, "after")

@@ -12,6 +12,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/gotidings/tidings/internal/testserver"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -167,9 +168,9 @@ func TestNothingIsLostWithTheConnection(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
 	ch := b.subscribe(b.open(), b.sub("s", 100))
-	var n network
+	var n testserver.Network
 	cfg := b.cfg
-	cfg.Dial = n.dial
+	cfg.Dial = n.Dial
 	publisher := mustOpen(t, cfg)
 	t.Cleanup(func() { _ = publisher.Close() })
 
@@ -194,9 +195,9 @@ func TestNothingIsLostWithTheConnection(t *testing.T) {
 	for len(seen) < callers*each {
 		msg := b.receive(ch)
 		if !seen[msg.UUID] && len(seen)%200 == 100 {
-			n.cut()
+			n.Cut()
 			cuts++
-			n.restore()
+			n.Restore()
 		}
 		seen[msg.UUID] = true
 		msg.Ack()
@@ -210,11 +211,11 @@ func TestNothingIsLostWithTheConnection(t *testing.T) {
 func TestCloseEndsPublishes(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
-	var n network
+	var n testserver.Network
 	cfg := b.cfg
-	cfg.Dial = n.dial
+	cfg.Dial = n.Dial
 	tr := mustOpen(t, cfg)
-	n.cut()
+	n.Cut()
 	results := make(chan error)
 	const callers = 200 // more than a lane's queue holds
 	for i := range callers {
@@ -238,12 +239,12 @@ func TestCloseEndsPublishes(t *testing.T) {
 func TestPublishLeavesThePayloadToItsOwner(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
-	var n network
+	var n testserver.Network
 	cfg := b.cfg
-	cfg.Dial = n.dial
+	cfg.Dial = n.Dial
 	tr := mustOpen(t, cfg)
 	t.Cleanup(func() { _ = tr.Close() })
-	n.cut()
+	n.Cut()
 	ctx, cancel := context.WithCancel(t.Context())
 	msg := message.NewMessageWithContext(ctx, "1", []byte("payload"))
 	result := make(chan error)
@@ -252,7 +253,7 @@ func TestPublishLeavesThePayloadToItsOwner(t *testing.T) {
 	if err := <-result; !errors.Is(err, context.Canceled) {
 		t.Errorf("publish: %v", err)
 	}
-	n.restore()
+	n.Restore()
 	for i := range msg.Payload { // the race detector looks on
 		msg.Payload[i] = 'x'
 	}

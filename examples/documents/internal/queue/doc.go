@@ -3,6 +3,7 @@
 //
 //	Complete     it is done
 //	Abandon      it comes back after a delay, MaxDeliveries times in all; then it is dead-lettered
+//	Return       it was not tried, and comes back uncounted
 //	DeadLetter   no delivery will help: it is kept aside, with a reason and a description
 //
 //	p, err := queue.New(queue.Config[Job]{
