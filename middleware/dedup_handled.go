@@ -1,92 +1,133 @@
 package middleware
 
 import (
+	"bytes"
+	"encoding/binary"
 	"hash/maphash"
 	"time"
 )
 
 // handledEvents remembers the keys of the last handled events. Most of them are never
-// asked for again, so the index has no more than what finds them: a hash, of which the
-// garbage collector need not know, and the place in the ring, where the whole key is.
+// asked for again, so there is no more than what finds them: a hash, and where the whole
+// key is. Nothing in it is a pointer that the garbage collector would have to follow, and
+// nothing is moved when it grows.
 //
 // Of two keys with one hash the index has the later one; the earlier one is forgotten
 // before its time. Nothing is ever taken for a duplicate by its hash alone.
 type handledEvents struct {
-	size   int
-	hash   func(DedupKey) uint64
-	byHash map[uint64]uint32 // to the place in ring
+	size      int
+	retention time.Duration
+	start     time.Time // what handledEvent.at counts from
 
-	ring     []handledEvent // in the order of completion
-	first, n int            // of ring
+	byHash      map[uint64]uint64 // to the number of the event, which counts from 0 on
+	first, next uint64            // number of the oldest one remembered, and of the next one
+	blocks      []*handledBlock   // of the events from first on
+	spare       *handledBlock     // nil, or one that all are forgotten of, to be used again
+}
+
+// blockSize is how many events a block has.
+const blockSize = 512
+
+type handledBlock struct {
+	keys   []byte // one after the other
+	events [blockSize]handledEvent
 }
 
 type handledEvent struct {
-	key  DedupKey
 	hash uint64
-	at   time.Time
+	at   time.Duration // when it was handled, since handledEvents.start
+	end  uint32        // of its key, which begins where the one before ends
 }
 
-// newHandledEvents makes an empty memory of up to size events, with a hash that nobody
-// outside can foresee.
-func newHandledEvents(size int) handledEvents {
-	seed := maphash.MakeSeed()
-	return handledEvents{size: size, byHash: make(map[uint64]uint32), hash: func(key DedupKey) uint64 {
-		var h maphash.Hash
-		h.SetSeed(seed)
-		for _, part := range [...]string{key.Subscription, key.Event.Source, key.Event.ID, key.Replay} {
-			_, _ = h.WriteString(part) // never fails
-			_ = h.WriteByte(0)
-		}
-		return h.Sum64()
-	}}
+// newHandledEvents makes an empty memory of up to size events.
+func newHandledEvents(size int, retention time.Duration) handledEvents {
+	return handledEvents{size: size, retention: retention, start: time.Now(), byHash: make(map[uint64]uint64)}
 }
 
-func (h *handledEvents) contains(key DedupKey) bool {
-	i, ok := h.byHash[h.hash(key)]
-	return ok && h.ring[i].key == key
+// contains reports whether the event with a key, and its hash, was handled.
+func (h *handledEvents) contains(key []byte, hash uint64) bool {
+	n, ok := h.byHash[hash]
+	if !ok {
+		return false
+	}
+	block, i := h.at(n)
+	return bytes.Equal(block.key(i), key) && time.Since(h.start)-block.events[i].at <= h.retention
 }
 
-// add remembers a key that is not known yet, and forgets the oldest when there are too many.
-func (h *handledEvents) add(key DedupKey) {
-	if h.n == h.size {
+// add remembers an event that is not known yet, and forgets the oldest when there are too
+// many, and those that are too old.
+func (h *handledEvents) add(key []byte, hash uint64) {
+	now := time.Since(h.start)
+	for h.first < h.next && (h.next-h.first == uint64(h.size) || h.tooOld(now)) { //nolint:gosec // size is positive
 		h.forgetFirst()
 	}
-	if h.n == len(h.ring) {
-		h.grow()
+	if h.next%blockSize == 0 {
+		h.blocks = append(h.blocks, h.newBlock())
 	}
-	i := (h.first + h.n) % len(h.ring)
-	h.ring[i] = handledEvent{key: key, hash: h.hash(key), at: time.Now()}
-	h.byHash[h.ring[i].hash] = uint32(i) //nolint:gosec // a ring of 4 billion does not fit into the memory
-	h.n++
+	block, i := h.at(h.next)
+	block.keys = append(block.keys, key...)
+	block.events[i] = handledEvent{hash: hash, at: now, end: uint32(len(block.keys))} //nolint:gosec // keys are short
+	h.byHash[hash] = h.next
+	h.next++
 }
 
-// expire forgets what is older than the retention.
-func (h *handledEvents) expire(retention time.Duration) {
-	if h.n == 0 {
-		return
+func (h *handledEvents) newBlock() *handledBlock {
+	if block := h.spare; block != nil {
+		h.spare = nil
+		return block
 	}
-	oldest := time.Now().Add(-retention)
-	for h.n > 0 && h.ring[h.first].at.Before(oldest) {
-		h.forgetFirst()
+	room := blockSize * 64
+	if len(h.blocks) > 0 { // keys are as long as those before, more or less
+		room = len(h.blocks[len(h.blocks)-1].keys) * 17 / 16
 	}
+	return &handledBlock{keys: make([]byte, 0, room)}
+}
+
+// at returns where the event of a number is, or the next one.
+func (h *handledEvents) at(n uint64) (block *handledBlock, i int) {
+	return h.blocks[n/blockSize-h.first/blockSize], int(n % blockSize) //nolint:gosec // less than blockSize
+}
+
+func (b *handledBlock) key(i int) []byte {
+	var begin uint32
+	if i > 0 {
+		begin = b.events[i-1].end
+	}
+	return b.keys[begin:b.events[i].end]
+}
+
+// tooOld reports whether the oldest event has been remembered for long enough.
+func (h *handledEvents) tooOld(now time.Duration) bool {
+	block, i := h.at(h.first)
+	return now-block.events[i].at > h.retention
 }
 
 func (h *handledEvents) forgetFirst() {
-	oldest := &h.ring[h.first]
-	if h.byHash[oldest.hash] == uint32(h.first) { //nolint:gosec // as above; else it is the place of a later one
-		delete(h.byHash, oldest.hash)
+	block, i := h.at(h.first)
+	if hash := block.events[i].hash; h.byHash[hash] == h.first { // else it is the number of a later one
+		delete(h.byHash, hash)
 	}
-	*oldest = handledEvent{}
-	h.first = (h.first + 1) % len(h.ring)
-	h.n--
+	h.first++
+	if h.first%blockSize == 0 {
+		block.keys = block.keys[:0]
+		h.spare = block
+		h.blocks[0] = nil
+		h.blocks = h.blocks[1:]
+	}
 }
 
-// grow makes room for more, up to size.
-func (h *handledEvents) grow() {
-	bigger := make([]handledEvent, min(max(64, 2*h.n), h.size))
-	for i := range h.n { // oldest first, so that the index ends with the later of two with one hash
-		bigger[i] = h.ring[(h.first+i)%len(h.ring)]
-		h.byHash[bigger[i].hash] = uint32(i) //nolint:gosec // as above
+// keyHasher writes keys as bytes, which are as different as the keys, and hashes those, in
+// a way that nobody outside can foresee.
+type keyHasher struct {
+	seed  maphash.Seed
+	bytes []byte // of the last key
+}
+
+func (k *keyHasher) hash(key DedupKey) ([]byte, uint64) {
+	k.bytes = k.bytes[:0]
+	for _, part := range [...]string{key.Subscription, key.Event.Source, key.Event.ID, key.Replay} {
+		k.bytes = binary.AppendUvarint(k.bytes, uint64(len(part)))
+		k.bytes = append(k.bytes, part...)
 	}
-	h.ring, h.first = bigger, 0
+	return k.bytes, maphash.Bytes(k.seed, k.bytes)
 }

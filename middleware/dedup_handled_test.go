@@ -1,8 +1,10 @@
 package middleware
 
 import (
+	"hash/maphash"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/gotidings/tidings/transports"
 )
@@ -15,13 +17,11 @@ func TestHandledEventsAreNotTakenForOneAnotherByTheirHash(t *testing.T) {
 		t.Run(strconv.Itoa(hashes), func(t *testing.T) {
 			t.Parallel()
 			const size = 100
-			h := newHandledEvents(size)
-			h.hash = func(key DedupKey) uint64 {
-				n, _ := strconv.ParseUint(key.Event.ID, 10, 64) // numbers, as made here
-				return n % uint64(hashes)                       //nolint:gosec // positive
+			h := newHandledEvents(size, time.Hour)
+			key := func(n int) (text []byte, hash uint64) {
+				return []byte(strconv.Itoa(n)), uint64(n % hashes) //nolint:gosec // positive
 			}
-			key := func(n int) DedupKey { return DedupKey{Event: transports.EventKey{ID: strconv.Itoa(n)}} }
-			for n := range 5 * size {
+			for n := range 30 * size {
 				if h.contains(key(n)) {
 					t.Fatalf("%d was taken for another", n)
 				}
@@ -34,8 +34,8 @@ func TestHandledEventsAreNotTakenForOneAnotherByTheirHash(t *testing.T) {
 				if n >= size && h.contains(key(n-size)) {
 					t.Fatalf("%d is remembered beside the last %d", n-size, size)
 				}
-				if len(h.byHash) > min(hashes, size) || h.n > size {
-					t.Fatalf("%d hashes of %d events are kept", len(h.byHash), h.n)
+				if len(h.byHash) > min(hashes, size) || h.next-h.first > size || len(h.blocks) > 2 {
+					t.Fatalf("%d hashes of %d events are kept, in %d blocks", len(h.byHash), h.next-h.first, len(h.blocks))
 				}
 			}
 		})
@@ -43,9 +43,9 @@ func TestHandledEventsAreNotTakenForOneAnotherByTheirHash(t *testing.T) {
 }
 
 // The parts of a key are hashed with what separates them, and each of them counts.
-func TestHandledEventsHashTheWholeKey(t *testing.T) {
+func TestKeyHasherHashesTheWholeKey(t *testing.T) {
 	t.Parallel()
-	h := newHandledEvents(10)
+	h := keyHasher{seed: maphash.MakeSeed()}
 	seen := make(map[uint64]DedupKey)
 	for _, key := range []DedupKey{
 		{Subscription: "ab", Event: transports.EventKey{Source: "c", ID: "d"}},
@@ -56,12 +56,12 @@ func TestHandledEventsHashTheWholeKey(t *testing.T) {
 		{Subscription: "ab", Event: transports.EventKey{Source: "c", ID: "d"}, Replay: "r"},
 		{Subscription: "xy", Event: transports.EventKey{Source: "c", ID: "d"}},
 	} {
-		hash := h.hash(key)
+		_, hash := h.hash(key)
 		if other, taken := seen[hash]; taken {
 			t.Errorf("%+v has the hash of %+v", key, other)
 		}
 		seen[hash] = key
-		if h.hash(key) != hash {
+		if _, again := h.hash(key); again != hash {
 			t.Errorf("%+v has two hashes", key)
 		}
 	}
