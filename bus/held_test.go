@@ -52,6 +52,12 @@ func (c *counting) Subscribe(ctx context.Context, s transports.Subscription) (<-
 	return out, nil
 }
 
+// SubscribeNotified is Subscribe, which watches the messages itself.
+func (c *counting) SubscribeNotified(ctx context.Context, s transports.Subscription) (<-chan *message.Message, func(*message.Message), error) {
+	in, err := c.Subscribe(ctx, s)
+	return in, func(*message.Message) {}, err
+}
+
 func newCounting(t *testing.T) *counting {
 	t.Helper()
 	return &counting{Transport: connect(t, newBroker(t, memory.Config{}))}

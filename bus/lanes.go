@@ -64,21 +64,21 @@ const (
 )
 
 // formLanes gives each message that comes through in its turn. The channel that
-// it returns is closed when in is. When intake ends, a message that was not
+// it returns is closed when that of in is. When ctx ends, a message that was not
 // received yet goes back.
-func formLanes(intake context.Context, in <-chan *message.Message) <-chan *message.Message {
+func formLanes(ctx context.Context, in intake) <-chan *message.Message {
 	l := &lanes{byKey: make(map[string]*lane)}
 	out := make(chan *message.Message)
 	go func() { // ends with the subscription
 		defer close(out)
-		for msg := range in {
+		for msg := range in.messages {
 			_ = unwrap(msg) // the key is inside; refuseMalformed has the error again
 			turn := l.join(events.DecodeMetadata(msg.UUID, msg.Metadata).PartitionKey, transports.KeyOf(msg))
 			msg.SetContext(context.WithValue(msg.Context(), laneKey{}, turn))
 			select {
 			case out <- msg:
-			case <-intake.Done(): // so do those behind it, whose turn never comes
-				msg.Nack()
+			case <-ctx.Done(): // so do those behind it, whose turn never comes
+				in.giveBack(msg)
 			}
 		}
 	}()

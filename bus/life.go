@@ -85,15 +85,15 @@ func (b *Bus) endStart(l launch, err error) error {
 type launch struct {
 	router   *message.Router
 	handlers []*message.Handler
-	channels []<-chan *message.Message // of the transport's subscriptions
+	intakes  []intake // of the transport's subscriptions
 }
 
 // abandon gives back what was delivered already and waits for the subscriptions to
 // end, so that nothing of them is left when Start is called again.
 func (l launch) abandon() {
-	for _, in := range l.channels {
-		for msg := range in {
-			msg.Nack()
+	for _, in := range l.intakes {
+		for msg := range in.messages {
+			in.giveBack(msg)
 		}
 	}
 }
@@ -120,14 +120,14 @@ func (b *Bus) beginStart(ctx context.Context) (intake, runCtx context.Context, e
 }
 
 // subscribe declares the subscriptions and gives them to a router.
-func (b *Bus) subscribe(intake, runCtx context.Context) (l launch, err error) {
+func (b *Bus) subscribe(intakeCtx, runCtx context.Context) (l launch, err error) {
 	// The router is not to give up waiting for handlers: drain decides that.
 	l.router, err = message.NewRouter(message.RouterConfig{CloseTimeout: math.MaxInt64}, routerLog{b.log})
 	if err != nil {
 		return l, fmt.Errorf("bus: router: %w", err)
 	}
 	for _, s := range b.subs {
-		in, err := b.transport.Subscribe(intake, transports.Subscription{
+		in, err := b.takeIn(intakeCtx, transports.Subscription{
 			Name:        s.fullName,
 			Topics:      s.patterns,
 			Concurrency: s.settings.inFlight(),
@@ -140,12 +140,13 @@ func (b *Bus) subscribe(intake, runCtx context.Context) (l launch, err error) {
 			return l, fmt.Errorf("bus: subscribe %s: %w", s.fullName, err)
 		}
 		if s.settings.ordered {
-			in = formLanes(intake, in)
+			in.messages = formLanes(intakeCtx, in)
 		}
-		l.channels = append(l.channels, in)
-		handler := l.router.AddHandler(s.fullName, "", declared{in}, "", lost{s}, func(msg *message.Message) ([]*message.Message, error) {
+		l.intakes = append(l.intakes, in)
+		handler := l.router.AddHandler(s.fullName, "", declared{in.messages}, "", lost{s}, func(msg *message.Message) ([]*message.Message, error) {
 			return nil, s.handle(msg.Context(), msg.Payload)
 		})
+		handler.AddMiddleware(onLargeStack, in.settle)
 		handler.AddMiddleware(s.stack(runCtx, b.run.stopping)...)
 		l.handlers = append(l.handlers, handler)
 	}

@@ -129,6 +129,12 @@ func (w *watched) Subscribe(ctx context.Context, s transports.Subscription) (<-c
 	return out, nil
 }
 
+// SubscribeNotified is Subscribe, which watches the messages itself.
+func (w *watched) SubscribeNotified(ctx context.Context, s transports.Subscription) (<-chan *message.Message, func(*message.Message), error) {
+	in, err := w.Subscribe(ctx, s)
+	return in, func(*message.Message) {}, err
+}
+
 func (w *watched) write() {
 	w.writes.Add(1)
 	time.Sleep(time.Second) // virtual: until the broker has confirmed

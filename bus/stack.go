@@ -51,7 +51,7 @@ func (s settings) inFlight() int {
 // context of handlers; it ends when the bus has lost patience at shutdown.
 func (s *Subscription) stack(runCtx context.Context, stopping <-chan struct{}) []message.HandlerMiddleware {
 	b := s.bus
-	stack := []message.HandlerMiddleware{onLargeStack}
+	var stack []message.HandlerMiddleware
 	if s.settings.ordered {
 		stack = append(stack, inLane(stopping)) // outermost: whatever happens, a turn ends
 	}

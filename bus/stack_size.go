@@ -21,7 +21,7 @@ const reservedStack = 8 << 10
 //go:noinline
 func touchStack(frame *[reservedStack]byte) { frame[0]++ }
 
-// onLargeStack is the outermost middleware.
+// onLargeStack is the outermost middleware of all.
 func onLargeStack(h message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		reserveStack(false)

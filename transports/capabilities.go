@@ -41,6 +41,16 @@ type Requeuer interface {
 	Requeue(ctx context.Context, subscription string, msg *message.Message, delay time.Duration) error
 }
 
+// NotifiedSubscriber is a transport that does not watch each message until it is settled,
+// which takes a goroutine for each, where the receiver tells.
+type NotifiedSubscriber interface {
+	// SubscribeNotified is Subscribe for a receiver that calls settled for every message of
+	// the channel after it has acked or nacked it. A message for which it is not called
+	// stays in flight until the transport is closed. It may be called concurrently, from
+	// anywhere, and does not block.
+	SubscribeNotified(ctx context.Context, s Subscription) (messages <-chan *message.Message, settled func(*message.Message), err error)
+}
+
 // BatchRequeuer is a transport that can bring many messages back to one subscription at
 // once, in order. Without it [Requeuer] is called for each.
 type BatchRequeuer interface {

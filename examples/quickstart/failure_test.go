@@ -158,9 +158,9 @@ func TestStartFails(t *testing.T) {
 
 type refusing struct{ *spy }
 
-func (r *refusing) Subscribe(ctx context.Context, sub transports.Subscription) (<-chan *message.Message, error) {
+func (r *refusing) SubscribeNotified(ctx context.Context, sub transports.Subscription) (<-chan *message.Message, func(*message.Message), error) {
 	if strings.HasSuffix(sub.Name, ".record-analytics") {
-		return nil, errors.New("access refused")
+		return nil, nil, errors.New("access refused")
 	}
-	return r.spy.Subscribe(ctx, sub)
+	return r.spy.SubscribeNotified(ctx, sub)
 }

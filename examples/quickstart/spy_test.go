@@ -38,11 +38,11 @@ func newSpy(t *testing.T) *spy {
 	return &spy{Transport: broker.Connect(), broker: broker, other: broker.Connect()}
 }
 
-func (s *spy) Subscribe(ctx context.Context, sub transports.Subscription) (<-chan *message.Message, error) {
+func (s *spy) SubscribeNotified(ctx context.Context, sub transports.Subscription) (<-chan *message.Message, func(*message.Message), error) {
 	s.mu.Lock()
 	s.subscribed = append(s.subscribed, sub.Name)
 	s.mu.Unlock()
-	return s.Transport.Subscribe(ctx, sub)
+	return s.Transport.SubscribeNotified(ctx, sub)
 }
 
 func (s *spy) PublishBatch(ctx context.Context, batch []transports.Outgoing) error {

@@ -1,8 +1,11 @@
 package memory
 
 import (
+	"context"
 	"flag"
 	"testing"
+
+	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/gotidings/tidings/transports"
 	"github.com/gotidings/tidings/transports/transporttest"
@@ -12,18 +15,36 @@ var update = flag.Bool("update", false, "write this transport's section of docs/
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
+	results := conformance(t, func(tr *Transport) transports.Transport { return tr })
+	results.CheckGuarantees(t, "../../docs/guarantees.md", "memory", *update)
+}
+
+// notified is a transport that is told of what its receivers settle.
+type notified struct{ *Transport }
+
+func (n notified) Subscribe(ctx context.Context, s transports.Subscription) (<-chan *message.Message, error) {
+	return transporttest.Notifying(ctx, n.Transport, s)
+}
+
+func TestConformanceOfSubscribeNotified(t *testing.T) {
+	t.Parallel()
+	conformance(t, func(tr *Transport) transports.Transport { return notified{tr} })
+}
+
+func conformance(t *testing.T, as func(*Transport) transports.Transport) transporttest.Results {
+	t.Helper()
 	const maxMessageBytes = 1 << 20
 	b := newBroker(t, Config{MaxMessageBytes: maxMessageBytes})
-	results := transporttest.Run(t,
+	return transporttest.Run(t,
 		transporttest.Harness{
-			Open: func(*testing.T) transports.Transport { return b.Connect() },
+			Open: func(*testing.T) transports.Transport { return as(b.Connect()) },
 			OpenBounded: func(t *testing.T, size int) transports.Transport {
 				t.Helper()
 				tr, err := New(Config{QueueSize: size})
 				if err != nil {
 					t.Fatal(err)
 				}
-				return tr
+				return as(tr)
 			},
 		},
 		transporttest.Features{
@@ -32,5 +53,4 @@ func TestConformance(t *testing.T) {
 				transporttest.Reconnect: "the broker is in the process, so there is no connection to lose",
 			},
 		})
-	results.CheckGuarantees(t, "../../docs/guarantees.md", "memory", *update)
 }

@@ -19,9 +19,8 @@ const maxInFlight = 1 << 16
 // consumer delivers from one queue to one channel.
 //
 //	run ──► next ──► out ──► receiver
-//	         ▲        │
-//	         │        └─► settle, a goroutine for each message in flight
-//	         └── settled ◄──┘
+//	         ▲                  │ tells; else watch, a goroutine for each message in flight
+//	         └── settled ◄── settle
 //
 // What the receiver has settled is collected and taken off the queue by run, all that
 // has come together: one turn with the lock, and one wake-up of run and of a waiting
@@ -32,6 +31,7 @@ type consumer struct {
 	ordered bool                  // takes nothing while another consumer was here first
 	out     chan *message.Message // with room for limit, so that deliveries need not wait for each other
 	batch   []entry               // being delivered by run
+	told    bool                  // the receiver calls settle
 
 	intake     context.Context    //nolint:containedctx // the consumer's life, not a call's: ends when no more is to be delivered
 	stopIntake context.CancelFunc // safe under Broker.mu: it runs nothing of ours
@@ -39,9 +39,10 @@ type consumer struct {
 
 	wakeup   chan struct{} // one token: there may be something to deliver, or to take off the queue
 	inFlight int           // guarded by Broker.mu
-	settling sync.WaitGroup
+	watching sync.WaitGroup
 
-	settledMu sync.Mutex // guards settled; may be taken under Broker.mu
+	settleMu  sync.Mutex // guards unsettled and settled; may be taken under Broker.mu
+	unsettled map[*message.Message]entry
 	settled   []verdict
 	verdicts  []verdict // being taken off the queue by run
 }
@@ -78,17 +79,25 @@ func (c *consumer) run() {
 		for _, e := range c.batch {
 			msg := e.rec.message()
 			msg.SetContext(c.delivery)
-			c.settling.Add(1)
-			go c.settle(e, msg)
+			c.settleMu.Lock()
+			c.unsettled[msg] = e
+			c.settleMu.Unlock()
+			if !c.told {
+				c.watching.Go(func() { c.watch(msg) })
+			}
 			c.out <- msg // does not block: there is room for as many as can be in flight
 		}
 		clear(c.batch) // lets the records be collected
 	}
 	c.takeBack()
 	for !c.finished() {
-		<-c.wakeup
+		select {
+		case <-c.wakeup:
+		case <-c.delivery.Done():
+			c.abandon()
+		}
 	}
-	c.settling.Wait()
+	c.watching.Wait()
 }
 
 // next takes what can be delivered into batch, waiting for the first, and reports
@@ -102,10 +111,7 @@ func (c *consumer) next() bool {
 		c.batch = c.batch[:0]
 		q.broker.mu.Lock()
 		c.settleAll()
-		// The end of delivery ends intake a little later. What it puts back in
-		// between must not be taken here again: it may still be in out, which would
-		// have no room for it. Looked at under the lock, it comes before or after.
-		if c.delivery.Err() == nil && len(q.holds) == 0 && c.mayTake() {
+		if len(q.holds) == 0 && c.mayTake() {
 			for c.inFlight < c.limit && q.ready.n > 0 {
 				c.batch = append(c.batch, q.ready.popFront())
 				c.inFlight++
@@ -137,9 +143,9 @@ func (c *consumer) finished() bool {
 // settleAll ends the flight of every settled entry: it leaves the queue, or goes back to
 // its place. Called with Broker.mu held.
 func (c *consumer) settleAll() {
-	c.settledMu.Lock()
+	c.settleMu.Lock()
 	c.verdicts, c.settled = c.settled, c.verdicts[:0]
-	c.settledMu.Unlock()
+	c.settleMu.Unlock()
 	for _, v := range c.verdicts {
 		c.inFlight--
 		if v.acked {
@@ -157,6 +163,7 @@ func (c *consumer) takeBack() {
 		select {
 		case msg := <-c.out:
 			msg.Nack()
+			c.settle(msg)
 		default:
 			return
 		}
@@ -166,37 +173,56 @@ func (c *consumer) takeBack() {
 // mayTake reports whether c is not on stand-by. Called with Broker.mu held.
 func (c *consumer) mayTake() bool { return !c.ordered || c.queue.consumers[0] == c }
 
-// settle waits for the receiver's verdict.
-func (c *consumer) settle(e entry, msg *message.Message) {
-	defer c.settling.Done()
+// watch waits for the verdict of a receiver that does not tell it.
+func (c *consumer) watch(msg *message.Message) {
 	select {
 	case <-msg.Acked():
-		c.done(e, true)
 	case <-msg.Nacked():
-		c.done(e, false)
 	case <-c.delivery.Done():
-		// Both may have happened: an acknowledgement that came first counts.
-		select {
-		case <-msg.Acked():
-			c.done(e, true)
-		default:
-			c.done(e, false)
-		}
+		return
+	}
+	c.settle(msg)
+}
+
+// settle leaves the verdict on a message to run. One that is known already, or given by
+// the end of delivery, stands.
+func (c *consumer) settle(msg *message.Message) {
+	c.settleMu.Lock()
+	e, ok := c.unsettled[msg]
+	if ok {
+		delete(c.unsettled, msg)
+		c.settled = append(c.settled, verdict{e, acked(msg)})
+	}
+	c.settleMu.Unlock()
+	if ok {
+		c.wakeUp()
 	}
 }
 
-// done leaves the verdict on an entry to run.
-func (c *consumer) done(e entry, acked bool) {
-	c.settledMu.Lock()
-	c.settled = append(c.settled, verdict{e, acked})
-	c.settledMu.Unlock()
-	c.wakeUp()
+// abandon settles what the receiver has not.
+func (c *consumer) abandon() {
+	c.settleMu.Lock()
+	defer c.settleMu.Unlock()
+	for msg, e := range c.unsettled { // an acknowledgement that came before the end counts
+		c.settled = append(c.settled, verdict{e, acked(msg)})
+	}
+	clear(c.unsettled)
+}
+
+// acked reports whether a message is acknowledged; what is not goes back.
+func acked(msg *message.Message) bool {
+	select {
+	case <-msg.Acked():
+		return true
+	default:
+		return false
+	}
 }
 
 // subscribe attaches a new consumer. delivery is the context of its messages
 // without the queue; its end ends intake too. onEnd is called after the last
 // message was settled and the channel closed.
-func (b *Broker) subscribe(intake, delivery context.Context, s transports.Subscription, onEnd func()) (*consumer, error) {
+func (b *Broker) subscribe(intake, delivery context.Context, s transports.Subscription, told bool, onEnd func()) (*consumer, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if q, taken := b.queues[s.Name]; taken && (s.Ephemeral || q.ephemeral) {
@@ -206,12 +232,14 @@ func (b *Broker) subscribe(intake, delivery context.Context, s transports.Subscr
 	q.ephemeral = s.Ephemeral
 	limit := min(s.Concurrency, maxInFlight)
 	c := &consumer{
-		queue:    q,
-		limit:    limit,
-		ordered:  s.Ordered,
-		out:      make(chan *message.Message, limit),
-		delivery: context.WithValue(delivery, queueKey{}, q),
-		wakeup:   make(chan struct{}, 1),
+		queue:     q,
+		limit:     limit,
+		ordered:   s.Ordered,
+		told:      told,
+		out:       make(chan *message.Message, limit),
+		delivery:  context.WithValue(delivery, queueKey{}, q),
+		wakeup:    make(chan struct{}, 1),
+		unsettled: make(map[*message.Message]entry),
 	}
 	c.intake, c.stopIntake = context.WithCancel(intake)
 	unhook := context.AfterFunc(c.delivery, c.stopIntake)

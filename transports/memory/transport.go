@@ -34,6 +34,7 @@ var (
 	_ transports.SystemNamer         = (*Transport)(nil)
 	_ transports.SubscriptionLister  = (*Transport)(nil)
 	_ transports.Volatile            = (*Transport)(nil)
+	_ transports.NotifiedSubscriber  = (*Transport)(nil)
 )
 
 // New makes a transport with a broker of its own. It returns every fault of cfg
@@ -110,6 +111,23 @@ func (t *Transport) usable(ctx context.Context) error {
 
 // Subscribe adds a consumer to a subscription, which is made if it does not exist.
 func (t *Transport) Subscribe(ctx context.Context, s transports.Subscription) (<-chan *message.Message, error) {
+	c, err := t.subscribe(ctx, s, false)
+	if err != nil {
+		return nil, err
+	}
+	return c.out, nil
+}
+
+// SubscribeNotified is Subscribe for a receiver that tells what it has settled.
+func (t *Transport) SubscribeNotified(ctx context.Context, s transports.Subscription) (<-chan *message.Message, func(*message.Message), error) {
+	c, err := t.subscribe(ctx, s, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.out, c.settle, nil
+}
+
+func (t *Transport) subscribe(ctx context.Context, s transports.Subscription, told bool) (*consumer, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
@@ -131,12 +149,11 @@ func (t *Transport) Subscribe(ctx context.Context, s transports.Subscription) (<
 		cancel(nil)
 		t.consumers.Done()
 	}
-	c, err := t.broker.subscribe(ctx, delivery, s, end)
+	c, err := t.broker.subscribe(ctx, delivery, s, told, end)
 	if err != nil {
 		end()
-		return nil, err
 	}
-	return c.out, nil
+	return c, err
 }
 
 // Close ends all consumers of this transport. What they have not acknowledged
