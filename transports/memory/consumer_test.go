@@ -330,3 +330,20 @@ func TestSubscribeReportsEveryFault(t *testing.T) {
 		t.Error("a refused subscription exists")
 	}
 }
+
+// Messages that are on offer when the intake ends go to another consumer, whose receiver
+// need not have touched the channel.
+func TestNotifiedConsumerTakesBackWhatNobodyReceived(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := connect(t, newBroker(t, Config{}))
+		ctx, stop := context.WithCancel(t.Context())
+		if _, _, err := tr.SubscribeNotified(ctx, wide("s", "a")); err != nil {
+			t.Fatal(err)
+		}
+		publish(t, tr, "a", "1", "2", "3")
+		synctest.Wait()
+		stop()
+		receiveIDs(t, subscribe(t, tr, wide("s", "a")), "1", "2", "3")
+	})
+}
