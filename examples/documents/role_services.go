@@ -81,7 +81,7 @@ func (r *servicesRole) start(s *service) {
 func (r *servicesRole) stop(ctx context.Context) error {
 	var errs []error
 	for _, i := range r.instances {
-		errs = append(errs, i.Shutdown(ctx))
+		errs = append(errs, i.stop(ctx))
 	}
 	return errors.Join(errs...)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -110,15 +109,13 @@ func (r *workerRole) start(ctx context.Context, s *service) error {
 	return nil
 }
 
-// stop lets documents finish their step as long as they may, and then interrupts them: others
-// go on with them.
-func (r *workerRole) stop(ctx context.Context, limit time.Duration) error {
-	soft, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
+// stop lets documents finish their step until soft ends, and then interrupts them: others go
+// on with them. That takes no longer than hard.
+func (r *workerRole) stop(soft, hard context.Context) error {
 	if r.queue.Stop(soft) == nil {
 		return nil
 	}
-	return r.queue.Stop(ctx)
+	return r.queue.Stop(hard)
 }
 
 // Close lets go of what the worker keeps.

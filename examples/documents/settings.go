@@ -108,7 +108,7 @@ var settings = []struct {
 	{"try-timeout", "10s", "`TIME` that a try of a call may take; all of its tries together may take three times as long", duration(func(c *config) *time.Duration { return &c.tryTimeout })},
 	{"breaker-delay", "30s", "`TIME` that a service is left alone after five failures; with -once 500ms", duration(func(c *config) *time.Duration { return &c.breakerDelay })},
 	{"monitor-interval", "1m", "`TIME` between two checks of each dependency", duration(func(c *config) *time.Duration { return &c.monitorInterval })},
-	{"shutdown-timeout", "20s", "`TIME` that requests, documents and handlers have to finish", duration(func(c *config) *time.Duration { return &c.shutdownTimeout })},
+	{"shutdown-timeout", "20s", "`TIME` that requests, documents and handlers together have to finish", duration(func(c *config) *time.Duration { return &c.shutdownTimeout })},
 }
 
 func address(field func(*config) *string) func(*config, string) error {
