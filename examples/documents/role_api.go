@@ -60,7 +60,7 @@ func (r *apiRole) start(s *service) {
 // ends, such as a stream that its client holds open, are cut off.
 func (r *apiRole) stop(ctx context.Context) {
 	r.grpcHealth.Shutdown()
-	_ = r.hub.Close(ctx) // the error says that it has cut connections
+	_ = r.hub.Close(ctx)                        // the error says that it has cut connections
 	defer context.AfterFunc(ctx, r.grpc.Stop)() // ends GracefulStop
 	r.grpc.GracefulStop()
 }

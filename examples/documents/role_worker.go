@@ -38,10 +38,10 @@ func (s *service) openWorker(ctx context.Context) (r *workerRole, err error) {
 	}
 	handlers.Notify(s.bus, s.store, s.log)
 	handlers.Count(s.bus, r.ib)
-	if r.analysis, err = s.client("analysis", s.clients.analysis); err != nil {
+	if r.analysis, err = s.client("analysis", s.clients.analysis, document.MaxJSON); err != nil {
 		return r, err
 	}
-	if r.payments, err = s.client("payments", s.clients.payments); err != nil {
+	if r.payments, err = s.client("payments", s.clients.payments, 64<<10); err != nil {
 		return r, err
 	}
 	a := analysis.NewClient(r.analysis)

@@ -102,7 +102,12 @@ func TestList(t *testing.T) {
 	store := newStore(t)
 	var ids []string
 	for range 5 {
-		ids = append(ids, add(t, store).ID)
+		d := add(t, store)
+		d.Results = document.Results{Text: "Dear Ada.", Words: 2}
+		if err := store.Save(t.Context(), &d); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, d.ID)
 	}
 	slices.Reverse(ids)
 	for _, test := range []struct {
@@ -120,6 +125,9 @@ func TestList(t *testing.T) {
 		var got []string
 		for _, d := range list {
 			got = append(got, d.ID)
+			if d.Content != "" || d.Results.Text != "" || d.Name != "a.txt" || d.Results.Words != 2 {
+				t.Errorf("%+v", d)
+			}
 		}
 		if err != nil || !slices.Equal(got, test.want) {
 			t.Errorf("%+v: %q, %v, want %q", test.q, got, err, test.want)

@@ -35,6 +35,10 @@ var Schema = []string{
 
 const columns = `id, owner, name, content, status, step, progress, remaining, results, body, error, version, created, updated`
 
+// listed are the columns of a list, in which a megabyte of each document would be too much:
+// without the texts, each as an empty one.
+const listed = `id, owner, name, '', status, step, progress, remaining, results, '', error, version, created, updated`
+
 // Add stores a new document and publishes [Requested]. When the owner has one of that id
 // it returns that, and nothing happens: the request was sent again. Somebody else's id is
 // [ErrConflict].
@@ -130,7 +134,7 @@ type Query struct {
 	Limit  int    // at most so many; 0 means 100
 }
 
-// List returns documents, the newest first: ids sort by time.
+// List returns documents, without their texts, the newest first: ids sort by time.
 func (s *Store) List(ctx context.Context, q Query) (list []Document, err error) {
 	if q.Limit == 0 {
 		q.Limit = 100
@@ -138,7 +142,7 @@ func (s *Store) List(ctx context.Context, q Query) (list []Document, err error) 
 	if q.Before == "" {
 		q.Before = "g" // behind all UUIDs
 	}
-	rows, err := s.db.QueryContext(ctx, `select `+columns+` from documents
+	rows, err := s.db.QueryContext(ctx, `select `+listed+` from documents
 		where owner = $1 and ($2 = '' or status = $2) and id < $3 order by id desc limit $4`, q.Owner, string(q.Status), q.Before, q.Limit)
 	if err != nil {
 		return nil, err
