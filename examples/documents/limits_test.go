@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/examples/documents/internal/document"
 	pb "github.com/gotidings/tidings/examples/documents/internal/grpcapi/documentsv1"
 )
@@ -63,6 +64,25 @@ func TestFaultyBodies(t *testing.T) {
 		code, answer := s.request(http.MethodPost, "/documents", adasToken, body)
 		if code != http.StatusBadRequest || answer != `{"errors":["`+want+`"]}` {
 			t.Errorf("%s: %d %s", body, code, answer)
+		}
+	}
+}
+
+// An id that can't be one is that of no document, on any database.
+func TestStrangeIDs(t *testing.T) {
+	t.Parallel()
+	s := start(t, newConfig(t, append(onServers(t), "-role", "api")...))
+	for path, want := range map[string]int{
+		"/documents/%00":                      http.StatusNotFound,
+		"/documents/%ff%fe":                   http.StatusNotFound,
+		"/documents/%00/events":               http.StatusNotFound,
+		"/documents?before=%00":               http.StatusBadRequest,
+		"/documents?before=%ff%fe":            http.StatusBadRequest,
+		"/documents?before=" + events.NewID(): http.StatusNotFound,
+		"/documents":                          http.StatusOK,
+	} {
+		if code, body := s.request(http.MethodGet, path, adasToken, nil); code != want {
+			t.Errorf("%s: %d %s", path, code, body)
 		}
 	}
 }

@@ -2,7 +2,7 @@
 //
 //	POST /documents                {"name", "content", "id"}: 202, and its place in Location;
 //	                               with a UUID as id, it may be sent again
-//	GET  /documents                the newest first; ?status= ?before=<id> ?limit=
+//	GET  /documents                the newest first; ?status= ?before=<id of one> ?limit=
 //	GET  /documents/{id}
 //	GET  /documents/{id}/events    what has happened to it, from the event store
 //	GET  /statistics               how many documents of each category were processed
@@ -148,6 +148,10 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) {
 	}
 	if q.Status != "" && !q.Status.Valid() {
 		fail(w, http.StatusBadRequest, "status takes queued, processing, processed or failed")
+		return
+	}
+	if q.Before != "" && !document.ValidID(q.Before) {
+		fail(w, http.StatusBadRequest, "before takes the id of a document")
 		return
 	}
 	list, err := a.Store.List(r.Context(), q)

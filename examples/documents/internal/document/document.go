@@ -111,7 +111,7 @@ func New(id, owner, name, content string, now time.Time) (Document, error) {
 	if id == "" {
 		id = events.NewID()
 	}
-	if parsed, err := uuid.Parse(id); err != nil || parsed.String() != id {
+	if !ValidID(id) {
 		faults = append(faults, errors.New("id takes a UUID in lower case, or nothing"))
 	}
 	if n := utf8.RuneCountInString(name); n == 0 || n > MaxName || !utf8.ValidString(name) || hasControl(name) {
@@ -130,6 +130,12 @@ func New(id, owner, name, content string, now time.Time) (Document, error) {
 	return Document{
 		ID: id, Owner: owner, Name: name, Content: content, Status: Queued, Version: 1, CreatedAt: now, UpdatedAt: now,
 	}, errors.Join(faults...)
+}
+
+// ValidID reports whether id can be that of a document: a UUID in lower case.
+func ValidID(id string) bool {
+	parsed, err := uuid.Parse(id)
+	return err == nil && parsed.String() == id
 }
 
 func hasControl(s string) bool { return slices.ContainsFunc([]rune(s), unicode.IsControl) }

@@ -40,7 +40,12 @@ func newStore(t *testing.T) *document.Store {
 
 func add(t *testing.T, store *document.Store) document.Document {
 	t.Helper()
-	d, err := document.New("", "ada", "a.txt", "Dear Ada.", time.Now())
+	return addAt(t, store, "", time.Now())
+}
+
+func addAt(t *testing.T, store *document.Store, id string, now time.Time) document.Document {
+	t.Helper()
+	d, err := document.New(id, "ada", "a.txt", "Dear Ada.", now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,8 +106,9 @@ func TestList(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
 	var ids []string
-	for range 5 {
-		d := add(t, store)
+	now := time.Now()
+	for i := range 5 {
+		d := addAt(t, store, fmt.Sprintf("%08x-0000-4000-8000-000000000000", 1<<(4*i%5)), now.Add(time.Duration(i)*time.Millisecond)) // ids of any order
 		d.Results = document.Results{Text: "Dear Ada.", Words: 2}
 		if err := store.Save(t.Context(), &d); err != nil {
 			t.Fatal(err)
@@ -110,6 +116,11 @@ func TestList(t *testing.T) {
 		ids = append(ids, d.ID)
 	}
 	slices.Reverse(ids)
+	for owner, before := range map[string]string{"ada": events.NewID(), "bob": ids[1]} {
+		if _, err := store.List(t.Context(), document.Query{Owner: owner, Before: before}); !errors.Is(err, document.ErrNotFound) {
+			t.Errorf("%s before %s: %v", owner, before, err)
+		}
+	}
 	for _, test := range []struct {
 		q    document.Query
 		want []string
