@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/gotidings/tidings/examples/documents/internal/document"
 )
 
 // once runs the program with -once and returns its last line.
@@ -75,5 +78,34 @@ func TestLost(t *testing.T) {
 	}
 	if got := fmt.Sprint(tally{1, 2, 3, 4, 5}); got != "documents=1 processed=2 failed=3 live=4 lost=5" {
 		t.Error(got)
+	}
+}
+
+// A program that starts again on the same database submits nothing twice.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	cfg := newConfig(t, onFile(t)...)
+	files := []file{{"a.txt", letter}, {"b.txt", letter}, {"empty.txt", ""}}
+	documents := func(s *system, files ...file) (list []document.Document) {
+		s.submitAll(t.Context(), files)
+		until(t, "the end of all documents", func() bool {
+			var err error
+			if list, err = s.store.List(t.Context(), query("ada")); err != nil {
+				t.Fatal(err)
+			}
+			return len(list) >= len(files) && !slices.ContainsFunc(list, func(d document.Document) bool { return !d.Status.Final() })
+		})
+		return list
+	}
+	s := start(t, cfg)
+	first := documents(s, files...)
+	s.end(false)
+	s = start(t, cfg)
+	again := documents(s, files...)
+	if len(first) != len(files) || fmt.Sprintf("%+v", again) != fmt.Sprintf("%+v", first) {
+		t.Errorf("got  %+v\nwant %+v", again, first)
+	}
+	if changed := documents(s, files[0], file{"b.txt", letter + "!"}); len(changed) != len(files)+1 {
+		t.Errorf("with a file that has changed: %+v", changed)
 	}
 }

@@ -148,7 +148,8 @@ func tokens(v string) (map[string]string, error) {
 	}
 	users := make(map[string]string)
 	for pair := range strings.SplitSeq(v, ",") {
-		token, user, _ := strings.Cut(pair, "=")
+		at := max(strings.LastIndex(pair, "="), 0) // a token may have others
+		token, user := pair[:at], strings.TrimPrefix(pair[at:], "=")
 		if len(token) < 8 || user == "" || strings.ContainsAny(pair, " \t\n") {
 			return nil, errors.New("it takes pairs such as s3cr3t-t0ken=ada, with tokens of 8 characters or more")
 		}

@@ -34,7 +34,7 @@ function traceparent() {
 // Documents.
 
 /** @typedef {{ id: string, name: string, status: string, step?: string, progress: number, remainingMs?: number,
- *   results?: any, error?: string, version: number }} Doc */
+ *   results?: any, error?: string, version: number, createdAt: string }} Doc */
 
 /** @type {Map<string, Doc>} */ const documents = new Map();
 /** @type {Map<string, () => void>} */ const left = new Map(); // leaves a document's group, by id
@@ -74,6 +74,12 @@ function onEvent({ type, data }) {
   }
 }
 
+/** The newest first. @param {Doc} a @param {Doc} b */
+function newer(a, b) {
+  const time = Date.parse(a.createdAt) - Date.parse(b.createdAt);
+  return time > 0 || (time === 0 && a.id > b.id);
+}
+
 /** @param {Doc} doc */
 function render(doc) {
   let row = /** @type {HTMLTableRowElement | null} */ (document.getElementById(doc.id));
@@ -84,7 +90,7 @@ function render(doc) {
     row.cells[1].append(Object.assign(document.createElement("span"), { className: "status" }));
     row.cells[2].append(Object.assign(document.createElement("progress"), { max: 100 }));
     const rows = [...$("documents").children];
-    $("documents").insertBefore(row, rows.find((r) => r.id < doc.id) ?? null); // the newest first: ids sort by time
+    $("documents").insertBefore(row, rows.find((r) => newer(doc, /** @type {Doc} */ (documents.get(r.id)))) ?? null);
   }
   const final = FINAL.includes(doc.status);
   row.dataset.status = doc.status;
