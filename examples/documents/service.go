@@ -267,7 +267,7 @@ func (s *service) remove() error {
 	defer cancel()
 	var errs []error
 	if remover, ok := s.broker.(transports.SubscriptionRemover); ok {
-		for _, name := range []string{s.queueName(), s.cfg.name + "." + handlers.NotifyName, s.cfg.name + "." + handlers.CountName} {
+		for _, name := range []string{s.queueName(), s.cfg.name + "." + handlers.NotifyName, s.cfg.name + "." + handlers.CountName, s.cfg.name + "." + handlers.RefundName} {
 			errs = append(errs, remover.RemoveSubscription(ctx, name))
 		}
 	}
