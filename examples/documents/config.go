@@ -148,8 +148,9 @@ func (c *config) fill() {
 		c.name, c.relayFrom, c.passing = "once-"+strings.ToLower(rand.Text()[:8]), outbox.FromNow, true
 	}
 	c.name = cmp.Or(c.name, "documents")
-	if c.once { // a free port, and delays that suit a test
+	if c.once { // a free port, and times that suit a test
 		c.addr, c.grpcAddr = "127.0.0.1:0", "127.0.0.1:0"
 		c.delay, c.retryDelay, c.breakerDelay = min(c.delay, 50*time.Millisecond), 50*time.Millisecond, 500*time.Millisecond
+		c.shutdownTimeout = min(c.shutdownTimeout, time.Second)
 	}
 }

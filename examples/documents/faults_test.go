@@ -204,7 +204,7 @@ func TestCircuitOpen(t *testing.T) {
 			until(t, "more deliveries than there may be", func() bool {
 				n := 0
 				for _, span := range spans.GetSpans() {
-					if span.Name == "process "+s.queueName() {
+					if span.Name == "process "+s.cfg.queueName() {
 						n++
 					}
 				}

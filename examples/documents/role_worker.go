@@ -52,9 +52,9 @@ func (s *service) openWorker(ctx context.Context) (r *workerRole, err error) {
 		document.Charge: charge(pay),
 	})
 	r.queue, err = queue.New(queue.Config[document.Requested]{
-		Transport: s.broker, Name: s.queueName(), Topics: []string{document.RequestedType},
+		Transport: s.broker, Name: s.cfg.queueName(), Topics: []string{document.RequestedType},
 		Handle: r.process, RetryDelay: s.cfg.retryDelay, Logger: s.log,
-		Middleware: []message.HandlerMiddleware{only(s.cfg.name), tracing.Messages(s.tracer, s.queueName())},
+		Middleware: []message.HandlerMiddleware{only(s.cfg.name), tracing.Messages(s.tracer, s.cfg.queueName())},
 	})
 	return r, err
 }

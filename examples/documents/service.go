@@ -29,8 +29,8 @@ import (
 	"github.com/gotidings/tidings/transports"
 )
 
-// interruption is how long what is interrupted at the end may take to notice that.
-const interruption = 10 * time.Second
+// removeTimeout is how long the broker may take to forget the system.
+const removeTimeout = 3 * time.Second
 
 // tablePrefix begins the names of the tables of the outbox and the inbox.
 const tablePrefix = "documents_"
@@ -211,7 +211,16 @@ func (s *service) start(ctx context.Context) error {
 }
 
 // queueName is the identity of the queue of documents.
-func (s *service) queueName() string { return s.cfg.name + ".process" }
+func (c *config) queueName() string { return c.name + ".process" }
+
+// subscriptions are those that stay when the system ends.
+func (c *config) subscriptions() []string {
+	names := []string{c.queueName()}
+	for _, handler := range []string{handlers.NotifyName, handlers.CountName, handlers.RefundName} {
+		names = append(names, c.name+"."+handler)
+	}
+	return names
+}
 
 // goes runs what should not end by itself.
 func (s *service) goes(f func() error) {
@@ -232,7 +241,7 @@ func (s *service) goes(f func() error) {
 // on elsewhere or later. It is one when something does not end when it is interrupted.
 func (s *service) stop() error {
 	limit := s.cfg.shutdownTimeout
-	hard, cancelHard := context.WithTimeout(context.Background(), limit+interruption)
+	hard, cancelHard := context.WithTimeout(context.Background(), limit+max(limit/2, time.Second)) // with what an interruption takes
 	defer cancelHard()
 	requests, cancelRequests := context.WithTimeout(hard, limit/4)
 	defer cancelRequests()
@@ -256,18 +265,27 @@ func (s *service) stop() error {
 	if s.services != nil {
 		errs = append(errs, s.services.stop(documents))
 	}
-	s.running.Wait()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.running.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-hard.Done(): // what waits for a broker that is silent ends when that is closed
+		errs = append(errs, errors.New("something has not ended"))
+	}
 	return errors.Join(errs...)
 }
 
 // remove deletes the subscriptions of the whole system, after stop, so that nothing waits for
 // a system that never comes back.
 func (s *service) remove() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
 	defer cancel()
 	var errs []error
 	if remover, ok := s.broker.(transports.SubscriptionRemover); ok {
-		for _, name := range []string{s.queueName(), s.cfg.name + "." + handlers.NotifyName, s.cfg.name + "." + handlers.CountName, s.cfg.name + "." + handlers.RefundName} {
+		for _, name := range s.cfg.subscriptions() {
 			errs = append(errs, remover.RemoveSubscription(ctx, name))
 		}
 	}

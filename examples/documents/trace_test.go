@@ -55,7 +55,7 @@ func TestOneTrace(t *testing.T) {
 			want := []string{
 				"server POST /documents",
 				"producer create document.requested",
-				"consumer process " + s.queueName(),
+				"consumer process " + s.cfg.queueName(),
 				"client POST /analysis/extract", "client POST /analysis/classify", "client POST /analysis/summarise", "client POST /payments/api/payments",
 				"producer create document.progressed", "producer create document.processed",
 				"consumer process document.progressed realtime", "consumer process document.processed realtime",
