@@ -29,6 +29,7 @@ type config struct {
 	key             string            // of the signatures between worker and services
 	tokens          map[string]string // users by token
 	input           string            // folder; "" is the sample
+	traces          string            // file; "" is none
 	once            bool
 	faults          float64
 	delay           time.Duration

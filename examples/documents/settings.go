@@ -92,6 +92,10 @@ var settings = []struct {
 		c.input = v
 		return nil
 	}},
+	{"traces", "", "`FILE` to which spans are added, a line of JSON each", func(c *config, v string) error {
+		c.traces = v
+		return nil
+	}},
 	{"once", "false", "process the input, count what has become of it, and end", func(c *config, v string) (err error) {
 		c.once, err = strconv.ParseBool(v)
 		return err
