@@ -62,7 +62,7 @@ func TestInput(t *testing.T) {
 // A document that is not done in time is lost, and the exit status says so.
 func TestLost(t *testing.T) {
 	t.Parallel()
-	s := start(t, newConfig(t, "-patience", "1s", "-shutdown-timeout", "10ms"))
+	s := start(t, newConfig(t, "-patience", "5s", "-shutdown-timeout", "10ms"))
 	s.services.paymentFaults.Hang(true)
 	sum, err := s.once(t.Context(), []file{{"a.txt", letter}, {"empty.txt", ""}})
 	if want := (tally{documents: 2, failed: 1, live: 1, lost: 1}); sum != want || err == nil {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/examples/documents/internal/document"
 	"github.com/gotidings/tidings/internal/testserver"
 )
@@ -147,29 +146,32 @@ func TestPage(t *testing.T) {
 func TestPageOfMany(t *testing.T) {
 	t.Parallel()
 	b := openBrowser(t)
-	s := start(t, newConfig(t, "-try-timeout", "5m", "-shutdown-timeout", "100ms"))
-	s.services.analysisFaults.Hang(true)
+	s := start(t, newConfig(t, append(onFile(t), "-role", "api")...)) // nobody processes them
 	b.do("open the page", chromedp.Navigate(s.server.url()+"/#token="+adasToken))
 	b.sees("the connection", `document.getElementById("connection").textContent === "live"`)
 	const documents, shown = 150, 100
-	var newest string
-	for i := range documents {
-		newest = events.NewID()
-		d, err := document.New(newest, "ada", fmt.Sprintf("%d.txt", i), letter, time.Now())
+	all := make([]document.Document, documents)
+	for i := range all {
+		d, err := document.New("", "ada", fmt.Sprintf("%d.txt", i), letter, time.Now())
 		if err == nil {
-			_, err = s.store.Add(t.Context(), d)
+			all[i], err = s.store.Add(t.Context(), d)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	b.sees("the newest one", fmt.Sprintf("document.querySelector(%q)?.id === %q", "#documents tr", newest))
+	b.sees("the newest one", fmt.Sprintf("document.querySelector(%q)?.id === %q", "#documents tr", all[documents-1].ID))
 	b.sees("nothing that is no longer followed", fmt.Sprintf(`[...document.querySelectorAll("#documents tr")].map(row => row.cells[0].textContent).join() ===
 		[...Array(%d).keys()].map(i => %d - i + ".txt").join()`, shown, documents-1))
 	b.sees("that there are more", `document.getElementById("counts").textContent.startsWith("The newest 100: ")`)
 
 	// Whatever is shown is moved by events alone.
 	b.do("let nothing be read", chromedp.Evaluate[chromedp.Void](`window.fetch = () => new Promise(() => {})`))
-	s.services.analysisFaults.Hang(false)
-	b.count(shown, "#documents tr[data-status=processed]")
+	for _, d := range all {
+		d.Fail("not today")
+		if err := s.store.Save(t.Context(), &d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.count(shown, "#documents tr[data-status=failed]")
 }
