@@ -55,12 +55,12 @@ func (c *clients) balancers() map[string]*discovery.Balancer {
 // which the balancer puts that of an instance.
 func serviceURL(name string) string { return "http://" + name + "/" + name }
 
-// client makes the resilient client of a service.
-func (s *service) client(name string, b *discovery.Balancer) (*httpclient.Client, error) {
+// client makes the resilient client of a service, whose answers have so many bytes at most.
+func (s *service) client(name string, b *discovery.Balancer, maxResponse int64) (*httpclient.Client, error) {
 	return httpclient.New(httpclient.Config{
 		Name: name, BaseURL: serviceURL(name), Transport: b, Auth: httpauth.HMAC(keyID, []byte(s.cfg.key)),
 		RetryDelay: s.cfg.retryDelay, TryTimeout: s.cfg.tryTimeout, Timeout: 3 * s.cfg.tryTimeout, BreakerDelay: s.cfg.breakerDelay,
-		TracerProvider: s.tracer, Logger: s.log,
+		MaxResponseBytes: maxResponse, TracerProvider: s.tracer, Logger: s.log,
 	})
 }
 

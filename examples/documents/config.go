@@ -29,6 +29,7 @@ type config struct {
 	key             string            // of the signatures between worker and services
 	tokens          map[string]string // users by token
 	input           string            // folder; "" is the sample
+	traces          string            // file; "" is none
 	once            bool
 	faults          float64
 	delay           time.Duration
@@ -148,8 +149,9 @@ func (c *config) fill() {
 		c.name, c.relayFrom, c.passing = "once-"+strings.ToLower(rand.Text()[:8]), outbox.FromNow, true
 	}
 	c.name = cmp.Or(c.name, "documents")
-	if c.once { // a free port, and delays that suit a test
+	if c.once { // a free port, and times that suit a test
 		c.addr, c.grpcAddr = "127.0.0.1:0", "127.0.0.1:0"
 		c.delay, c.retryDelay, c.breakerDelay = min(c.delay, 50*time.Millisecond), 50*time.Millisecond, 500*time.Millisecond
+		c.shutdownTimeout = min(c.shutdownTimeout, time.Second)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -87,6 +88,29 @@ func TestExitStatus(t *testing.T) {
 		var stdout, stderr bytes.Buffer
 		if got := run(t.Context(), args, noEnv, &stdout, &stderr); got != want {
 			t.Errorf("%q: exit status %d, want %d: %s", args, got, want, &stderr)
+		}
+	}
+}
+
+// A token may have what base64 has, a user may have two, and the first of them is used.
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	cfg, err := parse(t, nil, "-tokens", "second-token==bob,YmFzZTY0Cg===ada,other-token=ada,third-token=bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"second-token=": "bob", "YmFzZTY0Cg==": "ada", "other-token": "ada", "third-token": "bob"}
+	if !maps.Equal(cfg.tokens, want) {
+		t.Errorf("tokens are %q", cfg.tokens)
+	}
+	for range 20 { // maps have no order
+		if token, user := (&service{cfg: cfg}).demoUser(); token != "YmFzZTY0Cg==" || user != "ada" {
+			t.Fatalf("%s has %s", user, token)
+		}
+	}
+	for _, bad := range []string{"second-token", "second-token=", "=ada", "second-token=ada="} {
+		if _, err := parse(t, nil, "-tokens", bad); err == nil {
+			t.Errorf("%s was taken", bad)
 		}
 	}
 }

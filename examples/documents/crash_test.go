@@ -4,10 +4,8 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"slices"
@@ -21,6 +19,7 @@ import (
 
 	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/examples/documents/internal/document"
+	"github.com/gotidings/tidings/examples/documents/internal/monitor"
 	"github.com/gotidings/tidings/examples/documents/internal/payments"
 	"github.com/gotidings/tidings/internal/testserver"
 )
@@ -141,13 +140,7 @@ func TestWorkerKilled(t *testing.T) {
 func TestBrokerCut(t *testing.T) {
 	t.Parallel()
 	args := onServers(t)
-	broker, err := url.Parse(args[3])
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := newProxy(t, broker.Host)
-	broker.Host = p.listener.Addr().String()
-	args[3] = broker.String()
+	p := newProxy(t, &args[brokerURL])
 	s := start(t, newConfig(t, append(args, "-delay", "20ms", "-monitor-interval", "50ms")...))
 	ada := s.connect(adasToken, "ada")
 	var ids []string
@@ -187,13 +180,7 @@ func TestBrokerCut(t *testing.T) {
 func TestDatabaseCut(t *testing.T) {
 	t.Parallel()
 	args := onServers(t)
-	u, err := url.Parse(args[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := newProxy(t, u.Host)
-	u.Host = p.listener.Addr().String()
-	args[1] = u.String()
+	p := newProxy(t, &args[databaseURL])
 	cfg := newConfig(t, append(args, "-delay", "100ms", "-retry-delay", "1s")...)
 	s := start(t, cfg)
 	ada := s.connect(adasToken, "ada")
@@ -217,81 +204,63 @@ func TestDatabaseCut(t *testing.T) {
 	}
 }
 
-// proxy is in front of a server, and can be cut.
-type proxy struct {
-	listener net.Listener
-	to       string
-	running  sync.WaitGroup
+// Servers that are slow for a while lose nothing. They are up, unless they are so slow that
+// they are as good as none.
+func TestSlow(t *testing.T) {
+	t.Parallel()
+	for name, which := range map[string]int{"database": databaseURL, "broker": brokerURL} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			args := onServers(t)
+			p := newProxy(t, &args[which])
+			s := start(t, newConfig(t, append(args, "-monitor-interval", "100ms")...))
+			ada := s.connect(adasToken, "ada")
+			const latency, documents = 300 * time.Millisecond, 6
+			p.slow(latency)
+			defer p.slow(0)
+			ids := make([]string, documents)
+			var submitting sync.WaitGroup
+			for i := range ids {
+				ids[i] = events.NewID()
+				submitting.Go(func() {
+					if _, err := ada.rest.Submit(t.Context(), ids[i], "a.txt", letter); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			submitting.Wait()
+			until(t, "a document that moves", func() bool {
+				d, err := ada.rest.Get(t.Context(), ids[0])
+				return err == nil && d.Status != document.Queued
+			})
+			until(t, "the page shows that it is slow", func() bool { return s.dependency(name).TookMs >= latency.Milliseconds() })
+			if d := s.dependency(name); d.Status != monitor.Up || d.Failures != 0 {
+				t.Errorf("the page shows %+v", d)
+			}
+			if code, body := s.request(http.MethodGet, "/readyz", "", nil); code != http.StatusOK {
+				t.Errorf("readyz: %d %s", code, body)
+			}
 
-	mu    sync.Mutex // guards what follows
-	conns map[net.Conn]struct{}
-	down  bool
-}
-
-func newProxy(t *testing.T, to string) *proxy {
-	t.Helper()
-	var lc net.ListenConfig
-	listener, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+			p.slow(time.Hour)
+			until(t, "the page shows that it is down", func() bool { return s.dependency(name).Status == monitor.Down })
+			until(t, "readyz says so", func() bool {
+				code, _ := s.request(http.MethodGet, "/readyz", "", nil)
+				return code == http.StatusServiceUnavailable
+			})
+			p.slow(0)
+			for _, id := range ids {
+				until(t, "the end of a document", func() bool {
+					d, err := ada.rest.Get(t.Context(), id)
+					return err == nil && d.Status == document.Processed
+				})
+			}
+			until(t, "the page shows that it is up", func() bool { return s.dependency(name).Status == monitor.Up })
+			if n := s.services.payments.Payments()[payments.Paid]; n != documents {
+				t.Errorf("%d documents were paid %d times", documents, n)
+			}
+			if dead := s.deadLetters(0); len(dead) > 0 {
+				t.Errorf("%d messages are put aside: %+v", len(dead), dead[0])
+			}
+		})
 	}
-	p := &proxy{listener: listener, to: to, conns: make(map[net.Conn]struct{})}
-	p.running.Go(p.accept)
-	t.Cleanup(func() {
-		_ = listener.Close() // ends accept
-		p.cut()
-		p.running.Wait()
-	})
-	return p
-}
-
-func (p *proxy) accept() {
-	for {
-		from, err := p.listener.Accept()
-		if err != nil {
-			return
-		}
-		var dialer net.Dialer
-		to, err := dialer.DialContext(context.Background(), "tcp", p.to)
-		if err != nil || !p.add(from, to) {
-			_ = from.Close() // it is cut
-			continue
-		}
-		p.running.Go(func() { p.copy(from, to) })
-		p.running.Go(func() { p.copy(to, from) })
-	}
-}
-
-func (p *proxy) add(from, to net.Conn) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.down {
-		_ = to.Close() // nothing was sent
-		return false
-	}
-	p.conns[from], p.conns[to] = struct{}{}, struct{}{}
-	return true
-}
-
-func (p *proxy) copy(from, to net.Conn) {
-	_, _ = io.Copy(to, from) // until either end is closed
-	_ = from.Close()
-	_ = to.Close()
-}
-
-// cut closes all connections, and those that come, until heal.
-func (p *proxy) cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.down = true
-	for conn := range p.conns {
-		_ = conn.Close() // it is cut
-	}
-	clear(p.conns)
-}
-
-func (p *proxy) heal() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.down = false
 }

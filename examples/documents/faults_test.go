@@ -5,10 +5,13 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/gotidings/tidings/bus"
 	"github.com/gotidings/tidings/events"
@@ -118,6 +121,100 @@ func TestPaymentsDownForGood(t *testing.T) {
 	dead := s.deadLetters(1)
 	if dead[0].Reason != queue.ReasonMaxDeliveries || dead[0].Deliveries != 3 || dead[0].Message.UUID == "" {
 		t.Errorf("dead letter: %+v", dead[0])
+	}
+}
+
+// A charge that got no answer but was made is given back when the document has failed, even if
+// that takes some calls; and one that comes later is not made.
+func TestRefund(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		made     bool // before the answer gets lost
+		refunded int
+	}{"made": {true, 1}, "late": {false, 0}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := openSystem(t, newConfig(t, "-try-timeout", "100ms"))
+			over := make(chan struct{}) // the waiting of charges
+			var charges, charged, cancels, refunds atomic.Int32
+			var cancelled atomic.Bool
+			s.services.payments.Fail = func(w http.ResponseWriter, r *http.Request, done bool) bool {
+				if r.URL.Path != "/api/payments" {
+					calls := &refunds
+					if r.Method == http.MethodDelete {
+						calls = &cancels
+					}
+					if done {
+						cancelled.CompareAndSwap(false, calls == &cancels)
+						return false
+					}
+					fails := calls.Add(1) <= 7 // more than the tries of a call
+					if fails {
+						w.WriteHeader(http.StatusServiceUnavailable)
+					}
+					return fails
+				}
+				if !done {
+					charges.Add(1)
+				}
+				if done == test.made {
+					<-over
+				}
+				if done {
+					charged.Add(1)
+				}
+				return false
+			}
+			s.begin()
+			ada := s.connect(adasToken, "ada")
+			d := ada.final(ada.submit(t.Context(), "a.txt", letter))
+			if d.Status != document.Failed || !strings.Contains(d.Error, "charge: payments: ") {
+				t.Errorf("document is %+v", d)
+			}
+			until(t, "a key that is cancelled", cancelled.Load)
+			close(over)
+			until(t, "the end of all charges", func() bool { return charged.Load() == charges.Load() })
+			until(t, "a refund", func() bool { return s.services.payments.Payments()[payments.Refunded] == test.refunded })
+			if all := s.services.payments.Payments(); all[payments.Paid] != 0 {
+				t.Errorf("payments are %v", all)
+			}
+		})
+	}
+}
+
+// A delivery that finds the circuit open, or somebody else at trying whether it can be closed,
+// does not count: the document waits for as long as it takes.
+func TestCircuitOpen(t *testing.T) {
+	t.Parallel()
+	for name, open := range map[string]func(circuitbreaker.CircuitBreaker[any]){
+		"open": func(b circuitbreaker.CircuitBreaker[any]) { b.Open() },
+		"half open": func(b circuitbreaker.CircuitBreaker[any]) {
+			b.HalfOpen()
+			b.TryAcquirePermit()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			spans := tracetest.NewInMemoryExporter()
+			cfg := newConfig(t, "-breaker-delay", "1h")
+			s := startTraced(t, cfg, sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)))
+			ada := s.connect(adasToken, "ada")
+			open(s.worker.payments.Breaker())
+			id := ada.submit(t.Context(), "a.txt", letter)
+			until(t, "more deliveries than there may be", func() bool {
+				n := 0
+				for _, span := range spans.GetSpans() {
+					if span.Name == "process "+s.cfg.queueName() {
+						n++
+					}
+				}
+				return n > 5
+			})
+			s.worker.payments.Breaker().Close()
+			if d := ada.final(id); d.Status != document.Processed {
+				t.Errorf("document is %+v", d)
+			}
+		})
 	}
 }
 

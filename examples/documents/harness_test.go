@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -205,14 +204,19 @@ func (u *userClient) final(id string) api.View {
 	return d
 }
 
-// request sends a request and returns the status and the body.
+// request sends a request, whose body is made JSON unless it is a text, and returns the status
+// and the body of the answer.
 func (s *system) request(method, path, token string, body any) (int, string) {
 	s.t.Helper()
-	data, err := json.Marshal(body)
-	if err != nil {
-		s.t.Fatal(err)
+	text, ok := body.(string)
+	if !ok {
+		data, err := json.Marshal(body)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		text = string(data)
 	}
-	req, err := http.NewRequestWithContext(s.t.Context(), method, s.server.url()+path, bytes.NewReader(data))
+	req, err := http.NewRequestWithContext(s.t.Context(), method, s.server.url()+path, strings.NewReader(text))
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -21,8 +21,6 @@ import (
 	"os/signal"
 	"syscall"
 
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -53,12 +51,13 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		level = slog.LevelError // calls fail on purpose
 	}
 	log := slog.New(traced{slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})})
-	// Spans go nowhere until an exporter is given here, but their ids are in the logs.
-	tracer := sdktrace.NewTracerProvider()
-	if cfg.once {
-		err = runOnce(ctx, cfg, tracer, log, stdout)
-	} else {
-		err = serve(ctx, cfg, tracer, log, stdout)
+	tracer, closeTracer, err := cfg.openTracer()
+	switch {
+	case err != nil:
+	case cfg.once:
+		err = errors.Join(runOnce(ctx, cfg, tracer, log, stdout), closeTracer())
+	default:
+		err = errors.Join(serve(ctx, cfg, tracer, log, stdout), closeTracer())
 	}
 	switch {
 	case errors.Is(err, transports.ErrInvalidURL), errors.Is(err, transports.ErrUnknownScheme):

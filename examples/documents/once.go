@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -61,6 +62,8 @@ func runOnce(ctx context.Context, cfg config, tracer trace.TracerProvider, log *
 
 // once submits files and follows each to its end.
 func (s *service) once(ctx context.Context, files []file) (sum tally, err error) {
+	last, cancelLast := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.patience+time.Second)
+	defer cancelLast()
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.patience)
 	defer cancel()
 	token, user := s.demoUser()
@@ -83,7 +86,7 @@ func (s *service) once(ctx context.Context, files []file) (sum tally, err error)
 		room <- struct{}{}
 		all.Go(func() {
 			defer func() { <-room }()
-			one, oneErr := follow(ctx, c, updates, f)
+			one, oneErr := follow(ctx, last, c, updates, f)
 			mu.Lock()
 			defer mu.Unlock()
 			sum.add(one)
@@ -94,8 +97,9 @@ func (s *service) once(ctx context.Context, files []file) (sum tally, err error)
 	return sum, err
 }
 
-// follow submits a file, and counts what has become of it.
-func follow(ctx context.Context, c *client.Client, updates *client.Live, f file) (sum tally, err error) {
+// follow submits a file, and counts what has become of it: until ctx ends what happens, and
+// after that, until last ends, how things are then.
+func follow(ctx, last context.Context, c *client.Client, updates *client.Live, f file) (sum tally, err error) {
 	id := events.NewID()
 	if _, err := c.Submit(ctx, id, f.name, f.content); err != nil {
 		return sum, fmt.Errorf("%s: %w", f.name, err)
@@ -109,7 +113,7 @@ func follow(ctx context.Context, c *client.Client, updates *client.Live, f file)
 			err = updates.Leave(ctx, group)
 		}
 	}
-	d, getErr := c.Get(context.WithoutCancel(ctx), id)
+	d, getErr := c.Get(last, id)
 	switch d.Status {
 	case document.Processed:
 		sum.processed = 1
@@ -118,7 +122,10 @@ func follow(ctx context.Context, c *client.Client, updates *client.Live, f file)
 	default:
 		sum.lost = 1
 	}
-	return sum, errors.Join(err, getErr)
+	if err = errors.Join(err, getErr); err != nil {
+		err = fmt.Errorf("%s: %w", f.name, err)
+	}
+	return sum, err
 }
 
 // verdict says what is wrong with the sum.

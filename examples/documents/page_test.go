@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/gotidings/tidings/examples/documents/internal/document"
 	"github.com/gotidings/tidings/internal/testserver"
 )
 
@@ -138,4 +140,38 @@ func TestPage(t *testing.T) {
 	b.do("open the page with a wrong token", chromedp.Navigate("about:blank"), chromedp.Navigate("http://"+address+"/#token=somebodys-token"))
 	b.sees("why it is not connected", `document.getElementById("connection").textContent === "not connected: the token is missing or wrong"`)
 	b.count(0, "#documents tr")
+}
+
+// The page shows the newest documents, as many as it can follow, and says so.
+func TestPageOfMany(t *testing.T) {
+	t.Parallel()
+	b := openBrowser(t)
+	s := start(t, newConfig(t, append(onFile(t), "-role", "api")...)) // nobody processes them
+	b.do("open the page", chromedp.Navigate(s.server.url()+"/#token="+adasToken))
+	b.sees("the connection", `document.getElementById("connection").textContent === "live"`)
+	const documents, shown = 150, 100
+	all := make([]document.Document, documents)
+	for i := range all {
+		d, err := document.New("", "ada", fmt.Sprintf("%d.txt", i), letter, time.Now())
+		if err == nil {
+			all[i], err = s.store.Add(t.Context(), d)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.sees("the newest one", fmt.Sprintf("document.querySelector(%q)?.id === %q", "#documents tr", all[documents-1].ID))
+	b.sees("nothing that is no longer followed", fmt.Sprintf(`[...document.querySelectorAll("#documents tr")].map(row => row.cells[0].textContent).join() ===
+		[...Array(%d).keys()].map(i => %d - i + ".txt").join()`, shown, documents-1))
+	b.sees("that there are more", `document.getElementById("counts").textContent.startsWith("The newest 100: ")`)
+
+	// Whatever is shown is moved by events alone.
+	b.do("let nothing be read", chromedp.Evaluate[chromedp.Void](`window.fetch = () => new Promise(() => {})`))
+	for _, d := range all {
+		d.Fail("not today")
+		if err := s.store.Save(t.Context(), &d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.count(shown, "#documents tr[data-status=failed]")
 }

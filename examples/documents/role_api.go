@@ -56,22 +56,13 @@ func (r *apiRole) start(s *service) {
 	s.goes(func() error { return r.grpc.Serve(r.grpcListener) })
 }
 
-// stop tells clients to go elsewhere, and waits for their calls.
-func (r *apiRole) stop(ctx context.Context) error {
+// stop tells clients to go elsewhere, and waits for their calls. Those that are left when ctx
+// ends, such as a stream that its client holds open, are cut off.
+func (r *apiRole) stop(ctx context.Context) {
 	r.grpcHealth.Shutdown()
-	err := r.hub.Close(ctx)
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		r.grpc.GracefulStop()
-	}()
-	select {
-	case <-stopped:
-	case <-ctx.Done():
-		r.grpc.Stop() // ends GracefulStop
-		<-stopped
-	}
-	return err
+	_ = r.hub.Close(ctx)                        // the error says that it has cut connections
+	defer context.AfterFunc(ctx, r.grpc.Stop)() // ends GracefulStop
+	r.grpc.GracefulStop()
 }
 
 // Close lets go of the address, if it was never started.

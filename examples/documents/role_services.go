@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/gotidings/tidings/examples/documents/internal/analysis"
+	"github.com/gotidings/tidings/examples/documents/internal/document"
 	"github.com/gotidings/tidings/examples/documents/internal/httpauth"
 	"github.com/gotidings/tidings/examples/documents/internal/payments/paymentstest"
 )
@@ -29,7 +30,7 @@ func openServices(ctx context.Context, cfg config, log *slog.Logger) (*servicesR
 		f.Fail(cfg.faults)
 		f.Slow(cfg.delay)
 	}
-	verifier, err := httpauth.NewVerifier(httpauth.VerifierConfig{Keys: map[string][]byte{keyID: []byte(cfg.key)}, MaxBody: 8 << 20, Logger: log})
+	verifier, err := httpauth.NewVerifier(httpauth.VerifierConfig{Keys: map[string][]byte{keyID: []byte(cfg.key)}, MaxBody: document.MaxJSON, Logger: log})
 	if err != nil {
 		return r, err
 	}
@@ -81,7 +82,7 @@ func (r *servicesRole) start(s *service) {
 func (r *servicesRole) stop(ctx context.Context) error {
 	var errs []error
 	for _, i := range r.instances {
-		errs = append(errs, i.Shutdown(ctx))
+		errs = append(errs, i.stop(ctx))
 	}
 	return errors.Join(errs...)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
@@ -39,30 +38,35 @@ func (s *service) openWorker(ctx context.Context) (r *workerRole, err error) {
 	}
 	handlers.Notify(s.bus, s.store, s.log)
 	handlers.Count(s.bus, r.ib)
-	if r.analysis, err = s.client("analysis", s.clients.analysis); err != nil {
+	if r.analysis, err = s.client("analysis", s.clients.analysis, document.MaxJSON); err != nil {
 		return r, err
 	}
-	if r.payments, err = s.client("payments", s.clients.payments); err != nil {
+	if r.payments, err = s.client("payments", s.clients.payments, 64<<10); err != nil {
 		return r, err
 	}
 	a := analysis.NewClient(r.analysis)
+	pay := payments.New(r.payments)
+	handlers.Refund(s.bus, r.payments.Breaker(), refund(pay))
 	r.processor = document.NewProcessor(s.store, map[document.Step]document.StepFunc{
 		document.Extract: a.Extract, document.Classify: a.Classify, document.Summarise: a.Summarise,
-		document.Charge: charge(payments.New(r.payments)),
+		document.Charge: charge(pay),
 	})
 	r.queue, err = queue.New(queue.Config[document.Requested]{
-		Transport: s.broker, Name: s.queueName(), Topics: []string{document.RequestedType},
+		Transport: s.broker, Name: s.cfg.queueName(), Topics: []string{document.RequestedType},
 		Handle: r.process, RetryDelay: s.cfg.retryDelay, Logger: s.log,
-		Middleware: []message.HandlerMiddleware{only(s.cfg.name), tracing.Messages(s.tracer, s.queueName())},
+		Middleware: []message.HandlerMiddleware{only(s.cfg.name), tracing.Messages(s.tracer, s.cfg.queueName())},
 	})
 	return r, err
 }
+
+// paymentKey is the idempotency key of the payment for a document.
+func paymentKey(documentID string) string { return "document-" + documentID }
 
 // charge pays for a document. There is no fallback for money: when the service is not to be
 // had, the document waits.
 func charge(client *payments.Client) document.StepFunc {
 	return func(ctx context.Context, d *document.Document) error {
-		p, err := client.Pay(ctx, "document-"+d.ID, payments.Order{Reference: d.ID, Amount: price, Currency: currency})
+		p, err := client.Pay(ctx, paymentKey(d.ID), payments.Order{Reference: d.ID, Amount: price, Currency: currency})
 		if declined, ok := errors.AsType[*payments.DeclinedError](err); ok {
 			return errors.Join(document.ErrRejected, declined)
 		}
@@ -71,16 +75,35 @@ func charge(client *payments.Client) document.StepFunc {
 	}
 }
 
+// refund is the compensation of charge, for a document that has failed: when its charge got no
+// answer, it may have been paid all the same, or may yet be.
+func refund(client *payments.Client) func(context.Context, string) error {
+	return func(ctx context.Context, documentID string) error {
+		p, err := client.Cancel(ctx, paymentKey(documentID))
+		switch {
+		case errors.Is(err, payments.ErrNotFound):
+			return nil // and now it never is
+		case err != nil || p.State == payments.Refunded:
+			return err
+		}
+		_, err = client.Refund(ctx, paymentKey(documentID)+"-refund", p.ID)
+		return err
+	}
+}
+
 // process takes a document through its steps, and says what becomes of its message.
 func (r *workerRole) process(ctx context.Context, d queue.Delivery[document.Requested]) queue.Settlement {
 	// region settle
 	err := r.processor.Process(ctx, d.Body.DocumentID)
+	call, isCall := errors.AsType[*httpclient.Error](err)
 	switch {
 	case err == nil:
 		return queue.Complete()
 	case errors.Is(err, document.ErrNotFound):
 		return queue.DeadLetter("unknown_document", err.Error())
 	case !isStep(err): // the database is away, or another worker has the document
+		return queue.Return(err)
+	case isCall && call.Tries == 0: // the circuit is open: the service was not asked
 		return queue.Return(err)
 	case d.Last && ctx.Err() == nil:
 		// Its owner is told before the message is put aside: a crash in between is followed
@@ -89,8 +112,8 @@ func (r *workerRole) process(ctx context.Context, d queue.Delivery[document.Requ
 			return queue.Return(err)
 		}
 	}
-	if e, ok := errors.AsType[*httpclient.Error](err); ok {
-		return queue.AbandonFor(e.RetryAfter, err) // while the circuit is open, a delivery would be in vain
+	if isCall {
+		return queue.AbandonFor(call.RetryAfter, err) // it has said so, or its circuit has opened
 	}
 	return queue.Abandon(err)
 	// endregion
@@ -110,15 +133,13 @@ func (r *workerRole) start(ctx context.Context, s *service) error {
 	return nil
 }
 
-// stop lets documents finish their step as long as they may, and then interrupts them: others
-// go on with them.
-func (r *workerRole) stop(ctx context.Context, limit time.Duration) error {
-	soft, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
+// stop lets documents finish their step until soft ends, and then interrupts them: others go
+// on with them. That takes no longer than hard.
+func (r *workerRole) stop(soft, hard context.Context) error {
 	if r.queue.Stop(soft) == nil {
 		return nil
 	}
-	return r.queue.Stop(ctx)
+	return r.queue.Stop(hard)
 }
 
 // Close lets go of what the worker keeps.

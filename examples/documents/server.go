@@ -28,6 +28,14 @@ func listen(ctx context.Context, address string, handler http.Handler, log *slog
 	}, listener}, nil
 }
 
+// stop waits for requests. Those that are left when ctx ends are cut off.
+func (s *server) stop(ctx context.Context) error {
+	if err := s.Shutdown(ctx); ctx.Err() == nil {
+		return err
+	}
+	return s.Close()
+}
+
 func (s *server) url() string { return "http://" + s.listener.Addr().String() }
 
 // serve returns an error, or nil after a shutdown.

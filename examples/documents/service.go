@@ -29,6 +29,9 @@ import (
 	"github.com/gotidings/tidings/transports"
 )
 
+// removeTimeout is how long the broker may take to forget the system.
+const removeTimeout = 3 * time.Second
+
 // tablePrefix begins the names of the tables of the outbox and the inbox.
 const tablePrefix = "documents_"
 
@@ -153,7 +156,7 @@ func (s *service) openBroker(ctx context.Context) (err error) {
 	}
 	s.bus, err = bus.New(s.broker, bus.Config{
 		Source:          s.cfg.name,
-		ShutdownTimeout: s.cfg.shutdownTimeout,
+		ShutdownTimeout: s.cfg.shutdownTimeout / 4, // what stop leaves for it
 		Middleware:      []message.HandlerMiddleware{only(s.cfg.name)},
 		Instrumentation: []bus.Instrumentation{s.telemetry},
 		Logger:          s.log,
@@ -208,7 +211,16 @@ func (s *service) start(ctx context.Context) error {
 }
 
 // queueName is the identity of the queue of documents.
-func (s *service) queueName() string { return s.cfg.name + ".process" }
+func (c *config) queueName() string { return c.name + ".process" }
+
+// subscriptions are those that stay when the system ends.
+func (c *config) subscriptions() []string {
+	names := []string{c.queueName()}
+	for _, handler := range []string{handlers.NotifyName, handlers.CountName, handlers.RefundName} {
+		names = append(names, c.name+"."+handler)
+	}
+	return names
+}
 
 // goes runs what should not end by itself.
 func (s *service) goes(f func() error) {
@@ -223,39 +235,57 @@ func (s *service) goes(f func() error) {
 // stop ends what runs, in the order in which the work flows: no more requests, no more
 // documents, no more events. What was published meanwhile is relayed as far as it goes; the
 // rest is in the database.
+//
+// Of the time that there is, requests have a quarter, documents what is left of three, and
+// handlers one. What does not finish in its time is interrupted, which is no error: it goes
+// on elsewhere or later. It is one when something does not end when it is interrupted.
 func (s *service) stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.shutdownTimeout+10*time.Second)
-	defer cancel()
+	limit := s.cfg.shutdownTimeout
+	hard, cancelHard := context.WithTimeout(context.Background(), limit+max(limit/2, time.Second)) // with what an interruption takes
+	defer cancelHard()
+	requests, cancelRequests := context.WithTimeout(hard, limit/4)
+	defer cancelRequests()
+	documents, cancelDocuments := context.WithTimeout(hard, 3*limit/4)
+	defer cancelDocuments()
 	var errs []error
 	if s.api != nil {
-		errs = append(errs, s.api.stop(ctx))
+		s.api.stop(requests)
 	}
 	if s.server != nil {
-		errs = append(errs, s.server.Shutdown(ctx))
+		errs = append(errs, s.server.stop(requests))
 	}
 	if s.worker != nil {
-		errs = append(errs, s.worker.stop(ctx, s.cfg.shutdownTimeout))
+		errs = append(errs, s.worker.stop(documents, hard))
 	}
 	if s.bus != nil {
-		errs = append(errs, s.bus.Shutdown(ctx))
+		errs = append(errs, s.bus.Shutdown(hard))
 	}
 	s.stopRelay()
 	s.stopWatch()
 	if s.services != nil {
-		errs = append(errs, s.services.stop(ctx))
+		errs = append(errs, s.services.stop(documents))
 	}
-	s.running.Wait()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.running.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-hard.Done(): // what waits for a broker that is silent ends when that is closed
+		errs = append(errs, errors.New("something has not ended"))
+	}
 	return errors.Join(errs...)
 }
 
 // remove deletes the subscriptions of the whole system, after stop, so that nothing waits for
 // a system that never comes back.
 func (s *service) remove() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
 	defer cancel()
 	var errs []error
 	if remover, ok := s.broker.(transports.SubscriptionRemover); ok {
-		for _, name := range []string{s.queueName(), s.cfg.name + "." + handlers.NotifyName, s.cfg.name + "." + handlers.CountName} {
+		for _, name := range s.cfg.subscriptions() {
 			errs = append(errs, remover.RemoveSubscription(ctx, name))
 		}
 	}
@@ -315,6 +345,8 @@ func serve(ctx context.Context, cfg config, tracer trace.TracerProvider, log *sl
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	if err = s.start(ctx); err == nil {
 		s.tell(stdout)
 		s.running.Go(func() { s.submitAll(ctx, files) })
@@ -323,6 +355,7 @@ func serve(ctx context.Context, cfg config, tracer trace.TracerProvider, log *sl
 			log.Info("stopping")
 		case err = <-s.failed:
 			err = fmt.Errorf("something has ended by itself: %w", err)
+			cancel() // what is still submitting
 		}
 	}
 	return errors.Join(err, s.stop(), s.close())

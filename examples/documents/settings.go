@@ -92,11 +92,15 @@ var settings = []struct {
 		c.input = v
 		return nil
 	}},
+	{"traces", "", "`FILE` to which spans are added, a line of JSON each", func(c *config, v string) error {
+		c.traces = v
+		return nil
+	}},
 	{"once", "false", "process the input, count what has become of it, and end", func(c *config, v string) (err error) {
 		c.once, err = strconv.ParseBool(v)
 		return err
 	}},
-	{"patience", "28s", "`TIME` that -once waits for the documents before it calls the rest lost", duration(func(c *config) *time.Duration { return &c.patience })},
+	{"patience", "16s", "`TIME` that -once waits for the documents before it calls the rest lost; whatever is stuck, it ends within 14s more", duration(func(c *config) *time.Duration { return &c.patience })},
 	{"faults", "0.05", "`PART` of the calls of the services that fails, 0 to 1", func(c *config, v string) (err error) {
 		if c.faults, err = strconv.ParseFloat(v, 64); err != nil || !(c.faults >= 0 && c.faults <= 1) {
 			return errors.New("it takes a number from 0 to 1")
@@ -108,7 +112,7 @@ var settings = []struct {
 	{"try-timeout", "10s", "`TIME` that a try of a call may take; all of its tries together may take three times as long", duration(func(c *config) *time.Duration { return &c.tryTimeout })},
 	{"breaker-delay", "30s", "`TIME` that a service is left alone after five failures; with -once 500ms", duration(func(c *config) *time.Duration { return &c.breakerDelay })},
 	{"monitor-interval", "1m", "`TIME` between two checks of each dependency", duration(func(c *config) *time.Duration { return &c.monitorInterval })},
-	{"shutdown-timeout", "20s", "`TIME` that requests, documents and handlers have to finish", duration(func(c *config) *time.Duration { return &c.shutdownTimeout })},
+	{"shutdown-timeout", "20s", "`TIME` that requests, documents and handlers together have to finish; with -once 1s", duration(func(c *config) *time.Duration { return &c.shutdownTimeout })},
 }
 
 func address(field func(*config) *string) func(*config, string) error {
@@ -148,7 +152,8 @@ func tokens(v string) (map[string]string, error) {
 	}
 	users := make(map[string]string)
 	for pair := range strings.SplitSeq(v, ",") {
-		token, user, _ := strings.Cut(pair, "=")
+		at := max(strings.LastIndex(pair, "="), 0) // a token may have others
+		token, user := pair[:at], strings.TrimPrefix(pair[at:], "=")
 		if len(token) < 8 || user == "" || strings.ContainsAny(pair, " \t\n") {
 			return nil, errors.New("it takes pairs such as s3cr3t-t0ken=ada, with tokens of 8 characters or more")
 		}

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 
-	"github.com/gotidings/tidings/events"
+	"github.com/google/uuid"
+
 	"github.com/gotidings/tidings/examples/documents/internal/client"
 )
 
@@ -36,15 +39,20 @@ func (s *service) tell(stdout io.Writer) {
 	}
 }
 
-// demoUser returns the user for whom the input is processed, the first by name, with a token.
+// demoUser returns the user for whom the input is processed, the first by name, with the
+// first token.
 func (s *service) demoUser() (token, user string) {
-	all := slices.SortedFunc(maps.Keys(s.cfg.tokens), func(a, b string) int {
-		if s.cfg.tokens[a] < s.cfg.tokens[b] {
-			return -1
-		}
-		return 1
+	token = slices.MinFunc(slices.Collect(maps.Keys(s.cfg.tokens)), func(a, b string) int {
+		return cmp.Or(strings.Compare(s.cfg.tokens[a], s.cfg.tokens[b]), strings.Compare(a, b))
 	})
-	return all[0], s.cfg.tokens[all[0]]
+	return token, s.cfg.tokens[token]
+}
+
+// inputID is the id of a file that a user submits: the same whenever it is submitted, so
+// that a program which starts again submits nothing twice.
+func inputID(user string, f file) string {
+	namespace := uuid.MustParse("2ef4cf2a-5e0b-4b39-9d0f-6c8f3f9c6a11") // of nothing else
+	return uuid.NewSHA1(namespace, fmt.Appendf(nil, "%q %q %q", user, f.name, f.content)).String()
 }
 
 // submitAll submits files, as a user would do it over the REST API.
@@ -54,14 +62,14 @@ func (s *service) submitAll(ctx context.Context, files []file) {
 	}
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
-	token, _ := s.demoUser()
+	token, user := s.demoUser()
 	c, err := client.New(s.server.url(), token, transport)
 	if err != nil {
 		s.log.Error("the input can't be submitted", "error", err)
 		return
 	}
 	for _, f := range files {
-		if _, err := c.Submit(ctx, events.NewID(), f.name, f.content); err != nil {
+		if _, err := c.Submit(ctx, inputID(user, f), f.name, f.content); err != nil {
 			s.log.Error("a file can't be submitted", "name", f.name, "error", err)
 		}
 		if ctx.Err() != nil {

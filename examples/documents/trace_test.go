@@ -2,7 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -55,7 +58,7 @@ func TestOneTrace(t *testing.T) {
 			want := []string{
 				"server POST /documents",
 				"producer create document.requested",
-				"consumer process " + s.queueName(),
+				"consumer process " + s.cfg.queueName(),
 				"client POST /analysis/extract", "client POST /analysis/classify", "client POST /analysis/summarise", "client POST /payments/api/payments",
 				"producer create document.progressed", "producer create document.processed",
 				"consumer process document.progressed realtime", "consumer process document.processed realtime",
@@ -98,4 +101,37 @@ func spanName(span sdktrace.ReadOnlySpan) string {
 		}
 	}
 	return name
+}
+
+// The program writes its spans to a file, all of them.
+func TestTraces(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	file := filepath.Join(folder, "spans.json")
+	if err := os.WriteFile(filepath.Join(folder, "a.txt"), []byte(letter), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	once(t, "-name", "traced", "-input", folder, "-faults", "0", "-traces", file)
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	traces := make(map[string][]string) // names of spans
+	for line := range strings.Lines(string(data)) {
+		var span struct {
+			Name        string
+			SpanContext struct{ TraceID string }
+			Resource    []struct{ Value struct{ Value string } }
+		}
+		if err := json.Unmarshal([]byte(line), &span); err != nil || len(span.Resource) != 1 || span.Resource[0].Value.Value != "traced" {
+			t.Fatalf("%v in %s", err, line)
+		}
+		traces[span.SpanContext.TraceID] = append(traces[span.SpanContext.TraceID], span.Name)
+	}
+	const first, last = "POST /documents", "create document.processed"
+	if !slices.ContainsFunc(slices.Collect(maps.Values(traces)), func(names []string) bool {
+		return slices.Contains(names, first) && slices.Contains(names, last)
+	}) {
+		t.Errorf("no trace has %q and %q: %q", first, last, traces)
+	}
 }

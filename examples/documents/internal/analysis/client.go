@@ -40,11 +40,25 @@ func (c *Client) Classify(ctx context.Context, d *document.Document) error {
 // Summarise sets the summary. The fallback is the beginning of the text.
 func (c *Client) Summarise(ctx context.Context, d *document.Document) error {
 	answer, err := call(ctx, c.c, document.Summarise, d, d.Results.Text, func() summarised {
-		begin := []rune(strings.Join(strings.Fields(d.Results.Text), " "))
-		return summarised{string(begin[:min(len(begin), 100)])}
+		return summarised{strings.Join(strings.Fields(d.Results.Text), " ")}
 	})
-	d.Results.Summary = answer.Summary
+	d.Results.Summary = shorten(answer.Summary)
 	return err
+}
+
+// maxSummary is what is kept of a summary, in characters, whatever the service has answered:
+// it is in events and in lists of documents.
+const maxSummary = 200
+
+func shorten(s string) string {
+	n := 0
+	for i := range s {
+		if n == maxSummary {
+			return s[:i] + "…"
+		}
+		n++
+	}
+	return s
 }
 
 // call makes the call of a step. The key makes it one that may be repeated, and is the same

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/gotidings/tidings/examples/documents/internal/document"
 )
 
 // Faults makes a service flaky: what it wraps answers late, or 503, or not at all. The zero
@@ -55,7 +57,7 @@ func (f *Faults) Wrap(next http.Handler) http.Handler {
 		part, delay, down, hung := f.part, f.delay, f.down, f.hung
 		f.mu.Unlock()
 		// The server notices that a client has gone only when the body was read.
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, document.MaxJSON))
 		if err != nil {
 			http.Error(w, "the body can't be read", http.StatusBadRequest)
 			return

@@ -4,10 +4,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
-)
 
-// maxBody is the largest body of a request, in bytes: a document in JSON.
-const maxBody = 8 << 20
+	"github.com/gotidings/tidings/examples/documents/internal/document"
+)
 
 // text is the body of all three calls.
 type text struct {
@@ -40,7 +39,7 @@ func Handler() http.Handler {
 func answer(do func(string) any) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var body text
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&body); err != nil {
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, document.MaxJSON)).Decode(&body); err != nil {
 			http.Error(w, "the body can't be read", http.StatusBadRequest)
 			return
 		}
@@ -69,10 +68,10 @@ func classify(s string) string {
 	return "other"
 }
 
-// firstSentence is what passes for a summary here.
+// firstSentence is what passes for a summary here, or its beginning.
 func firstSentence(s string) string {
 	if i := strings.Index(s, ". "); i >= 0 {
-		return s[:i+1]
+		s = s[:i+1]
 	}
-	return s
+	return shorten(s)
 }

@@ -2,14 +2,15 @@
 //
 //	POST /documents                {"name", "content", "id"}: 202, and its place in Location;
 //	                               with a UUID as id, it may be sent again
-//	GET  /documents                the newest first; ?status= ?before=<id> ?limit=
+//	GET  /documents                the newest first; ?status= ?before=<id of one> ?limit=
 //	GET  /documents/{id}
 //	GET  /documents/{id}/events    what has happened to it, from the event store
 //	GET  /statistics               how many documents of each category were processed
 //	GET  /dependencies             what the service needs, and since when it is there or not
 //	GET  /me                       whose token it is
 //
-// Each takes a bearer token. Somebody else's document is answered as one that does not
+// Faults of a request are answered 400, and 413 when it is too large, each with a text in
+// "errors". Each takes a bearer token. Somebody else's document is answered as one that does not
 // exist.
 package api
 
@@ -17,6 +18,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -72,14 +75,22 @@ type View struct {
 func view(d document.Document) View { return View{d, d.Remaining.Milliseconds()} }
 
 func (a *api) post(w http.ResponseWriter, r *http.Request) {
-	var body struct{ ID, Name, Content string }
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 2*document.MaxContent)).Decode(&body); err != nil {
-		fail(w, http.StatusBadRequest, "the body can't be read: "+err.Error())
-		return
+	var body struct {
+		ID      string `json:"id"`
+		Name    string `json:"name"`
+		Content string `json:"content"`
 	}
-	d, err := document.New(body.ID, httpauth.Caller(r.Context()), body.Name, body.Content, time.Now())
+	var d document.Document
+	err := read(http.MaxBytesReader(w, r.Body, document.MaxJSON), &body)
+	if err == nil {
+		d, err = document.New(body.ID, httpauth.Caller(r.Context()), body.Name, body.Content, time.Now())
+	}
 	if err != nil {
-		fail(w, http.StatusUnprocessableEntity, strings.Split(err.Error(), "\n")...)
+		code := http.StatusBadRequest
+		if errors.Is(err, document.ErrTooLarge) {
+			code = http.StatusRequestEntityTooLarge
+		}
+		fail(w, code, strings.Split(err.Error(), "\n")...)
 		return
 	}
 	if d, err = a.Store.Add(r.Context(), d); err != nil {
@@ -88,6 +99,33 @@ func (a *api) post(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Location", "/documents/"+d.ID)
 	respond(w, http.StatusAccepted, view(d))
+}
+
+// read reads the body of a request, which is one value of JSON. The error is for who has sent
+// it.
+func read(body io.Reader, v any) error {
+	data, err := io.ReadAll(body)
+	if err == nil {
+		err = json.Unmarshal(data, v)
+	}
+	var (
+		tooLarge *http.MaxBytesError
+		syntax   *json.SyntaxError
+		mismatch *json.UnmarshalTypeError
+	)
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &tooLarge):
+		return fmt.Errorf("the body is %w: it takes up to %d bytes", document.ErrTooLarge, tooLarge.Limit)
+	case errors.As(err, &syntax):
+		return fmt.Errorf("the body is no JSON at byte %d", syntax.Offset)
+	case errors.As(err, &mismatch) && mismatch.Field != "":
+		return fmt.Errorf("%s takes a string", mismatch.Field)
+	case errors.As(err, &mismatch):
+		return errors.New("the body takes an object")
+	}
+	return errors.New("the body can't be read")
 }
 
 func (a *api) get(w http.ResponseWriter, r *http.Request) {
@@ -110,6 +148,10 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) {
 	}
 	if q.Status != "" && !q.Status.Valid() {
 		fail(w, http.StatusBadRequest, "status takes queued, processing, processed or failed")
+		return
+	}
+	if q.Before != "" && !document.ValidID(q.Before) {
+		fail(w, http.StatusBadRequest, "before takes the id of a document")
 		return
 	}
 	list, err := a.Store.List(r.Context(), q)

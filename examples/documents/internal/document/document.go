@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -17,6 +18,10 @@ import (
 const (
 	MaxName    = 200     // characters
 	MaxContent = 1 << 20 // bytes
+
+	// MaxJSON is the most that the content takes as JSON with what is around it, in bytes: a
+	// byte may be escaped as six. Whoever hands documents on as JSON takes as much.
+	MaxJSON = 6*MaxContent + 64<<10
 )
 
 var (
@@ -27,6 +32,9 @@ var (
 	// ErrConflict says that another worker has changed the document meanwhile, or somebody else has
 	// taken its id.
 	ErrConflict = errors.New("the document is not what it was, or somebody else's")
+
+	// ErrTooLarge wraps what is said of content that has more than [MaxContent] bytes.
+	ErrTooLarge = errors.New("too large")
 
 	// ErrRejected wraps what a step says of a document that it will never take, however
 	// often it is asked. The document fails.
@@ -103,19 +111,31 @@ func New(id, owner, name, content string, now time.Time) (Document, error) {
 	if id == "" {
 		id = events.NewID()
 	}
-	if parsed, err := uuid.Parse(id); err != nil || parsed.String() != id {
+	if !ValidID(id) {
 		faults = append(faults, errors.New("id takes a UUID in lower case, or nothing"))
 	}
 	if n := utf8.RuneCountInString(name); n == 0 || n > MaxName || !utf8.ValidString(name) || hasControl(name) {
 		faults = append(faults, fmt.Errorf("name takes 1 to %d characters", MaxName))
 	}
-	if len(content) > MaxContent || !utf8.ValidString(content) || slices.Contains([]byte(content), 0) {
-		faults = append(faults, fmt.Errorf("content takes up to %d bytes of UTF-8", MaxContent))
+	if len(content) > MaxContent {
+		faults = append(faults, fmt.Errorf("content is %w: it takes up to %d bytes", ErrTooLarge, MaxContent))
+	}
+	if !utf8.ValidString(content) {
+		faults = append(faults, errors.New("content takes UTF-8"))
+	}
+	if strings.ContainsRune(content, 0) {
+		faults = append(faults, errors.New("content takes no NUL character, which the database can't keep"))
 	}
 	now = now.Truncate(time.Millisecond) // as the database has it
 	return Document{
 		ID: id, Owner: owner, Name: name, Content: content, Status: Queued, Version: 1, CreatedAt: now, UpdatedAt: now,
 	}, errors.Join(faults...)
+}
+
+// ValidID reports whether id can be that of a document: a UUID in lower case.
+func ValidID(id string) bool {
+	parsed, err := uuid.Parse(id)
+	return err == nil && parsed.String() == id
 }
 
 func hasControl(s string) bool { return slices.ContainsFunc([]rune(s), unicode.IsControl) }

@@ -40,7 +40,12 @@ func newStore(t *testing.T) *document.Store {
 
 func add(t *testing.T, store *document.Store) document.Document {
 	t.Helper()
-	d, err := document.New("", "ada", "a.txt", "Dear Ada.", time.Now())
+	return addAt(t, store, "", time.Now())
+}
+
+func addAt(t *testing.T, store *document.Store, id string, now time.Time) document.Document {
+	t.Helper()
+	d, err := document.New(id, "ada", "a.txt", "Dear Ada.", now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,10 +106,21 @@ func TestList(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
 	var ids []string
-	for range 5 {
-		ids = append(ids, add(t, store).ID)
+	now := time.Now()
+	for i := range 5 {
+		d := addAt(t, store, fmt.Sprintf("%08x-0000-4000-8000-000000000000", 1<<(4*i%5)), now.Add(time.Duration(i)*time.Millisecond)) // ids of any order
+		d.Results = document.Results{Text: "Dear Ada.", Words: 2}
+		if err := store.Save(t.Context(), &d); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, d.ID)
 	}
 	slices.Reverse(ids)
+	for owner, before := range map[string]string{"ada": events.NewID(), "bob": ids[1]} {
+		if _, err := store.List(t.Context(), document.Query{Owner: owner, Before: before}); !errors.Is(err, document.ErrNotFound) {
+			t.Errorf("%s before %s: %v", owner, before, err)
+		}
+	}
 	for _, test := range []struct {
 		q    document.Query
 		want []string
@@ -120,6 +136,9 @@ func TestList(t *testing.T) {
 		var got []string
 		for _, d := range list {
 			got = append(got, d.ID)
+			if d.Content != "" || d.Results.Text != "" || d.Name != "a.txt" || d.Results.Words != 2 {
+				t.Errorf("%+v", d)
+			}
 		}
 		if err != nil || !slices.Equal(got, test.want) {
 			t.Errorf("%+v: %q, %v, want %q", test.q, got, err, test.want)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/gotidings/tidings/bus"
@@ -30,10 +31,14 @@ var Schema = []string{
 		status varchar(20) not null, step varchar(20) not null, progress integer not null, remaining bigint not null,
 		results text not null, body text not null, error text not null,
 		version bigint not null, created bigint not null, updated bigint not null)`,
-	`create index if not exists documents_owner on documents (owner, id)`,
+	`create index if not exists documents_newest on documents (owner, created, id)`,
 }
 
 const columns = `id, owner, name, content, status, step, progress, remaining, results, body, error, version, created, updated`
+
+// listed are the columns of a list, in which a megabyte of each document would be too much:
+// without the texts, each as an empty one.
+const listed = `id, owner, name, '', status, step, progress, remaining, results, '', error, version, created, updated`
 
 // Add stores a new document and publishes [Requested]. When the owner has one of that id
 // it returns that, and nothing happens: the request was sent again. Somebody else's id is
@@ -110,6 +115,9 @@ func (s *Store) publish(ctx context.Context, tx *sql.Tx, d *Document) error {
 
 // Get returns a document, whoever owns it, or [ErrNotFound].
 func (s *Store) Get(ctx context.Context, id string) (Document, error) {
+	if !ValidID(id) { // which PostgreSQL might not even take
+		return Document{}, ErrNotFound
+	}
 	return scan(s.db.QueryRowContext(ctx, `select `+columns+` from documents where id = $1`, id))
 }
 
@@ -126,20 +134,27 @@ func (s *Store) Of(ctx context.Context, owner, id string) (Document, error) {
 type Query struct {
 	Owner  string
 	Status Status // "" means any
-	Before string // id: those that were submitted before it; "" means the newest
+	Before string // id of one of them, see ValidID: those that were submitted before it; "" means the newest
 	Limit  int    // at most so many; 0 means 100
 }
 
-// List returns documents, the newest first: ids sort by time.
+// List returns documents, without their texts, the newest first. The error is [ErrNotFound] when
+// the owner has none with the id of Before.
 func (s *Store) List(ctx context.Context, q Query) (list []Document, err error) {
 	if q.Limit == 0 {
 		q.Limit = 100
 	}
-	if q.Before == "" {
-		q.Before = "g" // behind all UUIDs
+	created, id := int64(math.MaxInt64), ""
+	if q.Before != "" {
+		before, err := scan(s.db.QueryRowContext(ctx, `select `+listed+` from documents where owner = $1 and id = $2`, q.Owner, q.Before))
+		if err != nil {
+			return nil, err
+		}
+		created, id = before.CreatedAt.UnixMilli(), before.ID
 	}
-	rows, err := s.db.QueryContext(ctx, `select `+columns+` from documents
-		where owner = $1 and ($2 = '' or status = $2) and id < $3 order by id desc limit $4`, q.Owner, string(q.Status), q.Before, q.Limit)
+	rows, err := s.db.QueryContext(ctx, `select `+listed+` from documents
+		where owner = $1 and ($2 = '' or status = $2) and (created, id) < ($3, $4) order by created desc, id desc limit $5`,
+		q.Owner, string(q.Status), created, id, q.Limit)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/failsafe-go/failsafe-go/failsafegrpc"
+	"github.com/failsafe-go/failsafe-go/retrypolicy"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -53,7 +54,8 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		cfg.Delay = 2 * time.Second
 	}
 	unavailable := func(_ any, err error) bool { return status.Code(err) == codes.Unavailable }
-	retry := failsafegrpc.NewRetryPolicyBuilder[any]().HandleIf(unavailable).
+	// Not failsafegrpc's builder, which repeats more: what the server has no room for, say.
+	retry := retrypolicy.NewBuilder[any]().HandleIf(unavailable).
 		WithMaxRetries(cfg.Retries).WithBackoff(cfg.Delay, 4*cfg.Delay).WithJitterFactor(0.2).ReturnLastFailure().Build()
 	breaker := circuitbreaker.NewBuilder[any]().HandleIf(unavailable).WithFailureThreshold(5).WithDelay(30 * time.Second).Build()
 

@@ -87,10 +87,12 @@ func TestRetry(t *testing.T) {
 
 func TestNoRetry(t *testing.T) {
 	t.Parallel()
-	f := &flaky{failures: 1, code: codes.InvalidArgument}
-	_, err := newClient(t, f).ProcessDocument(t.Context(), &pb.ProcessDocumentRequest{Name: "a.txt"})
-	if status.Code(err) != codes.InvalidArgument || len(f.ids) != 1 {
-		t.Errorf("%v after %d calls", err, len(f.ids))
+	for _, code := range []codes.Code{codes.InvalidArgument, codes.ResourceExhausted, codes.DeadlineExceeded, codes.Internal} {
+		f := &flaky{failures: 1, code: code}
+		_, err := newClient(t, f).ProcessDocument(t.Context(), &pb.ProcessDocumentRequest{Name: "a.txt"})
+		if status.Code(err) != code || len(f.ids) != 1 {
+			t.Errorf("%v after %d calls", err, len(f.ids))
+		}
 	}
 }
 

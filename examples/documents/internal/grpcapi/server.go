@@ -38,6 +38,7 @@ func NewServer(cfg Config) (*grpc.Server, *health.Server) {
 	traced := tracing.NewGRPC(cfg.Tracer)
 	full := bulkhead.New[any](most)
 	server := grpc.NewServer(
+		grpc.WaitForHandlers(true), // before what they use is closed
 		grpc.ChainUnaryInterceptor(traced.UnaryServer, recoverUnary(cfg.Logger), authenticateUnary(cfg.Tokens),
 			exhausted, failsafegrpc.NewUnaryServerInterceptorWithExecutor(failsafe.With[any](full))),
 		grpc.ChainStreamInterceptor(traced.StreamServer, recoverStream(cfg.Logger), authenticateStream(cfg.Tokens)),

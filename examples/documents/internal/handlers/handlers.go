@@ -1,5 +1,5 @@
-// Package handlers has what happens after a document was processed: its owner is told, and
-// it is counted. Neither knows of the other, nor the processing of them.
+// Package handlers has what happens after a document was processed or has failed: its owner is
+// told, it is counted, it is refunded. None knows of the others, nor the processing of them.
 package handlers
 
 import (
@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 
 	"github.com/gotidings/tidings/bus"
 	"github.com/gotidings/tidings/events"
@@ -20,6 +22,7 @@ import (
 const (
 	NotifyName = "notify"
 	CountName  = "statistics"
+	RefundName = "refund"
 )
 
 // Schema makes the table of the statistics.
@@ -58,6 +61,14 @@ func Count(b *bus.Bus, ib *inbox.Inbox) {
 			on conflict (owner, category) do update set documents = document_statistics.documents + 1`, e.UserID, results.Category)
 		return err
 	})
+}
+
+// Refund calls refund for each document that has failed, until it succeeds: it may be called
+// again for one. While the circuit of the breaker, which is that of refund's client, is open,
+// it waits.
+func Refund(b *bus.Bus, breaker circuitbreaker.CircuitBreaker[any], refund func(ctx context.Context, documentID string) error) {
+	s := b.Subscription(RefundName, bus.WithoutDedup(), bus.ObserveCircuitBreaker(breaker))
+	bus.On(s, func(ctx context.Context, e events.DocumentFailed) error { return refund(ctx, e.DocumentID) })
 }
 
 // Statistics returns how many documents of a user were processed, by category.

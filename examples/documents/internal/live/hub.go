@@ -18,8 +18,7 @@ import (
 	"github.com/gotidings/tidings/realtime"
 )
 
-// Limits of a page: it shows so many documents, and is in the group of each that is not
-// final.
+// Limits of a page: it shows 100 documents, and is in the group of each that is not final.
 const (
 	maxGroups   = 128
 	queueLength = 1024

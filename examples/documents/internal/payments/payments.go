@@ -2,8 +2,10 @@
 // package httpclient.
 //
 //	POST /api/payments                 pays; 201, or 402 when it is declined
-//	GET  /api/payments/{id}/status     404 when there is no such payment
+//	GET /api/payments/{id}/status      404 when there is no such payment
 //	POST /api/payments/{id}/refund
+//	DELETE /api/payments/keys/{key}    no payment is made with the key any more; 200 with the
+//	                                   one that was made, 404 when none was
 //
 // Money moves once for each idempotency key, however often a call is repeated. So the key is
 // that of the business, made before the first call and stored with it: the order's id, and
@@ -112,9 +114,23 @@ func (c *Client) Refund(ctx context.Context, key, id string) (Payment, error) {
 	return p, translate(err)
 }
 
-// path is that of a payment. An id that would make it another path is no id.
+// Cancel sees to it that no payment is made with a key any more, and returns the one that was
+// made before, which is not changed, or [ErrNotFound]. It is for who has given up a Pay whose
+// outcome is not known: the service may still be busy with it.
+func (c *Client) Cancel(ctx context.Context, key string) (Payment, error) {
+	if !segment(key) {
+		return Payment{}, errNoKey
+	}
+	p, err := httpclient.Do(ctx, c.http, httpclient.Request[Payment]{Method: http.MethodDelete, Path: "/api/payments/keys/" + url.PathEscape(key)})
+	return p, translate(err)
+}
+
+// segment reports whether s can be a part of a path, and does not make another one of it.
+func segment(s string) bool { return s != "" && s != "." && s != ".." }
+
+// path is that of a payment.
 func path(id, what string) (string, error) {
-	if id == "" || id == "." || id == ".." {
+	if !segment(id) {
 		return "", errNoID
 	}
 	return "/api/payments/" + url.PathEscape(id) + "/" + what, nil

@@ -64,6 +64,38 @@ func TestPayAndRefund(t *testing.T) {
 	}
 }
 
+// With a key that was cancelled nothing is paid; what was paid before is told, as it is.
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	var s paymentstest.Server
+	c := newClient(t, &s)
+	for range 2 {
+		if _, err := c.Cancel(t.Context(), "order-1"); !errors.Is(err, payments.ErrNotFound) {
+			t.Errorf("before it is paid: %v", err)
+		}
+	}
+	if _, err := c.Pay(t.Context(), "order-1", order); !errors.Is(err, payments.ErrDeclined) {
+		t.Errorf("paid with a key that was cancelled: %v", err)
+	}
+	paid, err := c.Pay(t.Context(), "order/2", order)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Cancel(t.Context(), "order/2"); err != nil || got != paid {
+		t.Errorf("got %+v, %v, want %+v", got, err, paid)
+	}
+	refunded, err := c.Refund(t.Context(), "refund-2", paid.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Cancel(t.Context(), "order/2"); err != nil || got != refunded {
+		t.Errorf("got %+v, %v, want %+v", got, err, refunded)
+	}
+	if got := s.Payments(); !maps.Equal(got, map[payments.State]int{payments.Refunded: 1}) {
+		t.Errorf("payments are %v", got)
+	}
+}
+
 // Whether the request gets lost or the answer: one payment.
 func TestPaidOnce(t *testing.T) {
 	t.Parallel()
@@ -135,6 +167,9 @@ func TestWhatIsNoCall(t *testing.T) {
 	for _, id := range []string{"", ".", ".."} {
 		if _, err := c.Status(t.Context(), id); err == nil {
 			t.Errorf("Status of %q", id)
+		}
+		if _, err := c.Cancel(t.Context(), id); err == nil {
+			t.Errorf("Cancel of %q", id)
 		}
 	}
 }

@@ -82,7 +82,7 @@ type ProcessDocumentRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Content string                 `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
-	// A UUID that the caller has made, preferably of version 7: a request that is sent again
+	// A UUID that the caller has made: a request that is sent again
 	// with it, by a retry, is for the same document. Empty: the service makes one.
 	DocumentId    string `protobuf:"bytes,3,opt,name=document_id,json=documentId,proto3" json:"document_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -286,7 +286,7 @@ type BatchProcessDocumentsRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Content string                 `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
-	// A UUID that the caller has made, preferably of version 7: a request that is sent again
+	// A UUID that the caller has made: a request that is sent again
 	// with it, by a retry, is for the same document. Empty: the service makes one.
 	DocumentId    string `protobuf:"bytes,3,opt,name=document_id,json=documentId,proto3" json:"document_id,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -1,5 +1,5 @@
 // @ts-check
-// The page: the user's documents as they are in the database, moved along by live events.
+// The page: the user's newest documents as they are in the database, moved along by live events.
 // Events only add to what was read; whenever some may have been missed, all is read anew.
 import { connect } from "/live/tidings.js";
 
@@ -34,11 +34,12 @@ function traceparent() {
 // Documents.
 
 /** @typedef {{ id: string, name: string, status: string, step?: string, progress: number, remainingMs?: number,
- *   results?: any, error?: string, version: number }} Doc */
+ *   results?: any, error?: string, version: number, createdAt: string }} Doc */
 
 /** @type {Map<string, Doc>} */ const documents = new Map();
 /** @type {Map<string, () => void>} */ const left = new Map(); // leaves a document's group, by id
 const FINAL = ["processed", "failed"];
+const SHOWN = 100; // as many as a list has, and fewer than the groups that a connection may join: all of them are live
 
 /** Takes what is newer than what is shown. @param {Doc} doc */
 function update(doc) {
@@ -51,6 +52,16 @@ function update(doc) {
     left.delete(doc.id);
   } else if (!left.has(doc.id)) follow(doc.id);
   render(shown);
+  if (documents.size > SHOWN) forget(/** @type {HTMLElement} */ ($("documents").lastElementChild));
+}
+
+/** Shows a document no longer. @param {HTMLElement} row */
+function forget(row) {
+  left.get(row.id)?.();
+  left.delete(row.id);
+  documents.delete(row.id);
+  row.remove();
+  count();
 }
 
 /** Follows a document that is not final. @param {string} id */
@@ -74,6 +85,12 @@ function onEvent({ type, data }) {
   }
 }
 
+/** The newest first. @param {Doc} a @param {Doc} b */
+function newer(a, b) {
+  const time = Date.parse(a.createdAt) - Date.parse(b.createdAt);
+  return time > 0 || (time === 0 && a.id > b.id);
+}
+
 /** @param {Doc} doc */
 function render(doc) {
   let row = /** @type {HTMLTableRowElement | null} */ (document.getElementById(doc.id));
@@ -84,7 +101,7 @@ function render(doc) {
     row.cells[1].append(Object.assign(document.createElement("span"), { className: "status" }));
     row.cells[2].append(Object.assign(document.createElement("progress"), { max: 100 }));
     const rows = [...$("documents").children];
-    $("documents").insertBefore(row, rows.find((r) => r.id < doc.id) ?? null); // the newest first: ids sort by time
+    $("documents").insertBefore(row, rows.find((r) => newer(doc, /** @type {Doc} */ (documents.get(r.id)))) ?? null);
   }
   const final = FINAL.includes(doc.status);
   row.dataset.status = doc.status;
@@ -94,8 +111,13 @@ function render(doc) {
   row.cells[3].textContent = final ? "" : doc.step ?? "";
   row.cells[4].textContent = final || !doc.remainingMs ? "" : (doc.remainingMs / 1000).toFixed(1) + " s";
   row.cells[5].textContent = doc.status === "failed" ? doc.error ?? "" : results(doc.results);
-  const count = (/** @type {string} */ s) => [...documents.values()].filter((d) => d.status === s).length;
-  $("counts").textContent = ["queued", "processing", ...FINAL].map((s) => `${count(s)} ${s}`).join(", ");
+  count();
+}
+
+function count() {
+  const of = (/** @type {string} */ s) => [...documents.values()].filter((d) => d.status === s).length;
+  const counts = ["queued", "processing", ...FINAL].map((s) => `${of(s)} ${s}`).join(", ");
+  $("counts").textContent = (documents.size < SHOWN ? "" : `The newest ${SHOWN}: `) + counts;
 }
 
 /** @param {any} r */

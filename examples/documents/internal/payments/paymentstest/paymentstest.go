@@ -75,13 +75,16 @@ func (s *Server) answer(r *http.Request) (status int, body any) {
 		}
 		return http.StatusNotFound, reason("not_found")
 	}
+	if r.Method == http.MethodDelete {
+		return s.cancel(strings.TrimPrefix(r.URL.Path, "/api/payments/keys/"))
+	}
 	key := r.Header.Get("Idempotency-Key")
 	if key == "" {
 		return http.StatusBadRequest, reason("no idempotency key")
 	}
 	request := fmt.Sprint(r.Method, r.URL.Path, order)
 	if first, ok := s.answers[key]; ok {
-		if first.request != request {
+		if first.request != request && first.request != cancelled {
 			return http.StatusUnprocessableEntity, reason("another request with the same idempotency key")
 		}
 		return first.status, first.body
@@ -89,6 +92,21 @@ func (s *Server) answer(r *http.Request) (status int, body any) {
 	status, body = s.change(r, order)
 	s.answers[key] = stored{request, status, body}
 	return status, body
+}
+
+// cancelled is the request of a key with which nothing is done any more.
+const cancelled = ""
+
+// cancel lets nobody pay with a key, and returns the payment that was made with it.
+func (s *Server) cancel(key string) (status int, body any) {
+	first, ok := s.answers[key]
+	if !ok {
+		s.answers[key] = stored{cancelled, http.StatusPaymentRequired, reason("cancelled")}
+	}
+	if p, ok := first.body.(payments.Payment); ok {
+		return http.StatusOK, *s.payments[p.ID]
+	}
+	return http.StatusNotFound, reason("not_found")
 }
 
 // change does what is to be done once for each key.
