@@ -38,7 +38,7 @@ type consumer struct {
 	delivery   context.Context    //nolint:containedctx // what its messages carry; ends with the transport
 
 	wakeup   chan struct{} // one token: there may be something to deliver, or to take off the queue
-	inFlight int           // guarded by Broker.mu
+	inFlight int           // written by run, under Broker.mu
 	watching sync.WaitGroup
 
 	settleMu  sync.Mutex // guards unsettled and settled; may be taken under Broker.mu
@@ -104,10 +104,10 @@ func (c *consumer) run() {
 // false when intake has ended.
 func (c *consumer) next() bool {
 	q := c.queue
-	for {
-		if c.intake.Err() != nil {
-			return false
-		}
+	if c.inFlight == c.limit && !c.sleep() { // the lock is worth it when something was settled
+		return false
+	}
+	for c.intake.Err() == nil {
 		c.batch = c.batch[:0]
 		q.broker.mu.Lock()
 		c.settleAll()
@@ -121,12 +121,36 @@ func (c *consumer) next() bool {
 		if len(c.batch) > 0 {
 			return true
 		}
-		select {
-		case <-c.wakeup:
-			runtime.Gosched() // receivers that are about to settle come along
-		case <-c.intake.Done():
+		if !c.sleep() {
 			return false
 		}
+	}
+	return false
+}
+
+// sleep waits until there is something to do, and reports false when intake has ended.
+func (c *consumer) sleep() bool {
+	select {
+	case <-c.wakeup:
+		c.gather()
+		return true
+	case <-c.intake.Done():
+		return false
+	}
+}
+
+// gather lets receivers that are about to settle come along, for as long as more of them
+// do: each wake-up of run, and of a publisher that waits for room, is then for several.
+func (c *consumer) gather() {
+	for seen := -1; ; {
+		runtime.Gosched()
+		c.settleMu.Lock()
+		n := len(c.settled)
+		c.settleMu.Unlock()
+		if n <= seen || n >= c.limit/2 {
+			return
+		}
+		seen = n
 	}
 }
 
