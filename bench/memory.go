@@ -24,6 +24,7 @@ func memoryCases() []benchCase {
 				group:   "memory",
 				variant: fmt.Sprintf("publishers=%d", publishers),
 				peer:    peer,
+				note:    memoryNotes[peer],
 				prepare: func(_ context.Context, l *ledger) (rig, error) { return prepare(l, publishers) },
 			})
 		}
@@ -35,8 +36,15 @@ func memoryCases() []benchCase {
 			return prepareBus(l, publishers, bus.WithoutDedup())
 		})
 		add("transport-router", prepareTransport)
+		add("router", prepareRouter)
 	}
 	return cases
+}
+
+// memoryNotes say of the peers of the targets what they are.
+var memoryNotes = map[string]string{
+	"watermill": "GoChannel, the CQRS component and the middlewares that do what the bus does by default",
+	"router":    "Watermill's router with JSON, on a Go channel: no transport, no middleware, the limit",
 }
 
 // prepareBus is the library with everything at its default: correlation, poison
@@ -81,14 +89,7 @@ func prepareTransport(l *ledger, publishers int) (rig, error) {
 	if err != nil {
 		return rig{}, err
 	}
-	router.AddConsumerHandler("handler", purchaseType, asSubscriber{transport}, func(msg *message.Message) error {
-		var e purchase
-		if err := json.Unmarshal(msg.Payload, &e); err != nil {
-			return err
-		}
-		l.handled(e)
-		return nil
-	})
+	router.AddConsumerHandler("handler", purchaseType, asSubscriber{transport}, decoded(l))
 	stop := start(router)
 	return rig{
 		run: func(ctx context.Context) error {
@@ -102,6 +103,53 @@ func prepareTransport(l *ledger, publishers int) (rig, error) {
 		},
 		close: func() error { return errors.Join(stop(), transport.Close()) },
 	}, nil
+}
+
+// prepareRouter is JSON and Watermill's router, with a Go channel of messages in place of a
+// transport: nothing that is encoded, handled by the router and decoded can be faster.
+func prepareRouter(l *ledger, publishers int) (rig, error) {
+	router, err := message.NewRouter(message.RouterConfig{}, nil)
+	if err != nil {
+		return rig{}, err
+	}
+	messages := make(asChannel, 10_000)
+	router.AddConsumerHandler("handler", purchaseType, messages, decoded(l))
+	stop := start(router)
+	return rig{
+		run: func(ctx context.Context) error {
+			return l.publish(ctx, publishers, func(_ context.Context, e purchase) error {
+				data, err := json.Marshal(e)
+				if err != nil {
+					return err
+				}
+				messages <- message.NewMessage(events.NewID(), data)
+				return nil
+			})
+		},
+		close: stop,
+	}, nil
+}
+
+// decoded is a Watermill handler of JSON.
+func decoded(l *ledger) message.NoPublishHandlerFunc {
+	return func(msg *message.Message) error {
+		var e purchase
+		if err := json.Unmarshal(msg.Payload, &e); err != nil {
+			return err
+		}
+		l.handled(e)
+		return nil
+	}
+}
+
+// asChannel is a channel as a Watermill subscriber, for one subscription.
+type asChannel chan *message.Message
+
+func (c asChannel) Subscribe(context.Context, string) (<-chan *message.Message, error) { return c, nil }
+
+func (c asChannel) Close() error {
+	close(c)
+	return nil
 }
 
 // start runs a router until the function that it returns is called.

@@ -27,7 +27,8 @@ type target struct {
 	p50, p99 time.Duration // of ours, less than; 0: the rate is what counts
 
 	// explained is the section of docs/performance.md that shows that the limit forbids
-	// the target; "" where it doesn't.
+	// the target; "" where it doesn't. It counts in a run in which the limit itself is not
+	// so many times as fast as the peer.
 	explained string
 }
 
@@ -59,11 +60,14 @@ var targets = []target{
 		work: "in memory, publish to handled, 1 publisher",
 		ours: leg{name: "memory/publishers=1/tidings", events: 60_000},
 		peer: leg{name: "memory/publishers=1/watermill", events: 60_000}, overPeer: 3,
+		limit: leg{name: "memory/publishers=1/router", events: 60_000},
 	},
 	{
 		work: "in memory, publish to handled, 8 publishers",
 		ours: leg{name: "memory/publishers=8/tidings", events: 60_000},
 		peer: leg{name: "memory/publishers=8/watermill", events: 60_000}, overPeer: 3,
+		limit:     leg{name: "memory/publishers=8/router", events: 60_000},
+		explained: "In memory, 8 publishers",
 	},
 	{
 		work: "RabbitMQ, publish 100 a call",
@@ -204,6 +208,12 @@ func (o outcome) met() bool {
 	return true
 }
 
+// forbidden reports whether it is the limit that is in the way, and said to be.
+func (o outcome) forbidden() bool {
+	n := min(len(o.limitSamples), len(o.peerSamples))
+	return o.explained != "" && n > 0 && median(ratios(o.limitSamples[:n], o.peerSamples[:n])) < o.overPeer
+}
+
 // wanted says what the target asks for.
 func (o outcome) wanted() string {
 	var parts []string
@@ -249,7 +259,7 @@ func (o outcome) row() []string {
 	verdict := "yes"
 	if !o.met() {
 		verdict = "no"
-		if o.explained != "" {
+		if o.forbidden() {
 			verdict = "no: " + o.explained
 		}
 	}
@@ -268,7 +278,7 @@ func writeTargets(w io.Writer, outcomes []outcome) {
 		switch {
 		case o.met():
 			met++
-		case o.explained != "":
+		case o.forbidden():
 			explained++
 		}
 	}

@@ -107,8 +107,8 @@ func TestWriteTargets(t *testing.T) {
 	var out bytes.Buffer
 	writeTargets(&out, []outcome{
 		{target{work: "one", overPeer: 3}, ours, takes(4*time.Second, 4*time.Second), nil},
-		{target{work: "two", overLimit: 0.7, explained: "Why"}, ours, nil, takes(time.Second/2, time.Second/2)},
-		{target{work: "three", overPeer: 3}, ours, takes(time.Second, time.Second), nil},
+		{target{work: "two", overPeer: 3, explained: "Why"}, ours, takes(2*time.Second, 2*time.Second), takes(time.Second, time.Second)},
+		{target{work: "three", overPeer: 3, explained: "Not so"}, ours, takes(time.Second, time.Second), takes(time.Second/3, time.Second/3)},
 	})
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	for i, want := range []string{"| one   | 1000/s |  250/s |        |   4.00 |         |    ≥ 3 × peer |     yes |", "| no: Why |", "|      no |"} {
