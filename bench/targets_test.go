@@ -111,7 +111,7 @@ func TestWriteTargets(t *testing.T) {
 		{target{work: "three", overPeer: 3, explained: "Not so"}, ours, takes(time.Second, time.Second), takes(time.Second/3, time.Second/3)},
 	})
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	for i, want := range []string{"| one   | 1000/s |  250/s |        |   4.00 |         |    ≥ 3 × peer |     yes |", "| no: Why |", "|      no |"} {
+	for i, want := range []string{"| one   | 1000/s |  250/s |        |   4.00 |         | ≥ 3 × peer |     yes |", "| no: Why |", "|      no |"} {
 		if !strings.HasSuffix(lines[i+2], want) {
 			t.Errorf("line\n%s\nwant\n%s", lines[i+2], want)
 		}
