@@ -3,7 +3,7 @@
 // A [Transport] publishes Watermill messages to topics and delivers them to
 // named subscriptions. Everything beyond that is an optional capability, a
 // small interface that a transport may implement too and that is found by a
-// type assertion: [BatchPublisher], [Requeuer], [PoisonQueue],
+// type assertion: [BatchPublisher], [NotifiedSubscriber], [Requeuer], [PoisonQueue],
 // [SubscriptionRemover], [Pinger], [DepthReporter], [SubscriptionLister],
 // [ArgumentDescriber], [PendingReporter], [Volatile].
 //
