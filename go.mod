@@ -5,6 +5,7 @@ go 1.26
 require (
 	github.com/ThreeDotsLabs/watermill v1.5.2
 	github.com/failsafe-go/failsafe-go v0.9.8
+	github.com/go-json-experiment/json v1.27.2
 	github.com/google/go-cmp v0.7.0
 	github.com/google/uuid v1.6.0
 	github.com/rabbitmq/amqp091-go v1.16.0

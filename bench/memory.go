@@ -130,11 +130,11 @@ func prepareRouter(l *ledger, publishers int) (rig, error) {
 	}, nil
 }
 
-// decoded is a Watermill handler of JSON.
+// decoded is a Watermill handler of JSON, which it decodes as the bus does.
 func decoded(l *ledger) message.NoPublishHandlerFunc {
 	return func(msg *message.Message) error {
 		var e purchase
-		if err := json.Unmarshal(msg.Payload, &e); err != nil {
+		if err := (bus.JSON{}).Unmarshal(msg.Payload, &e); err != nil {
 			return err
 		}
 		l.handled(e)

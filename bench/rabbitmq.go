@@ -144,11 +144,11 @@ func (h handling) handler(l *ledger) func(context.Context, purchase) error {
 	}
 }
 
-// decoding returns handler for those who decode themselves.
+// decoding returns handler for those who decode themselves, which they do as the bus does.
 func decoding(handler func(context.Context, purchase) error) func(context.Context, []byte) error {
 	return func(ctx context.Context, data []byte) error {
 		var e purchase
-		if err := json.Unmarshal(data, &e); err != nil {
+		if err := (bus.JSON{}).Unmarshal(data, &e); err != nil {
 			return err
 		}
 		return handler(ctx, e)

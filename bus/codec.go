@@ -90,7 +90,7 @@ func (JSON) Unmarshal(data []byte, event any) error {
 			return errProtobuf
 		}
 	}
-	return json.Unmarshal(data, event)
+	return unmarshalJSON(data, event)
 }
 
 // codecFor returns the codec that writes events of a type, of which event is one.

@@ -7,6 +7,8 @@ require (
 	github.com/gotidings/tidings v0.0.0
 )
 
+require github.com/go-json-experiment/json v1.27.2 // indirect
+
 require (
 	github.com/ThreeDotsLabs/watermill v1.5.2 // indirect
 	github.com/bits-and-blooms/bitset v1.24.4 // indirect
