@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // sqlite has one writer at a time: what a transaction sees of the log has no gaps, and
@@ -183,6 +185,9 @@ var sqliteOpener = opener{
 	dsn:     sqliteDSN,
 }
 
+// sqlitePatience is how long an operation waits for another process.
+const sqlitePatience = 10 * time.Second
+
 // sqliteDSN opens a file in WAL mode, so that readers and the writer do not wait for each
 // other, with transactions that lock at their beginning, and patience with other processes.
 func sqliteDSN(u *url.URL, driver string) (string, error) {
@@ -198,7 +203,7 @@ func sqliteDSN(u *url.URL, driver string) (string, error) {
 		return "", err
 	}
 	query := u.Query()
-	const patience = "10000" // milliseconds
+	patience := strconv.FormatInt(sqlitePatience.Milliseconds(), 10)
 	if driver == "sqlite" {
 		for _, pragma := range []string{"busy_timeout(" + patience + ")", "journal_mode(WAL)", "synchronous(FULL)"} {
 			query.Add("_pragma", pragma)

@@ -32,7 +32,7 @@ type store struct {
 }
 
 func newStore(ctx context.Context, db *sql.DB, cfg Config) (*store, error) {
-	if err := db.PingContext(ctx); err != nil { // or it would be the first query's error, as if that were wrong
+	if err := ping(ctx, db); err != nil { // or it would be the first query's error, as if that were wrong
 		return nil, fmt.Errorf("connect: %w", err)
 	}
 	if cfg.Dialect == "" {
@@ -50,6 +50,26 @@ func newStore(ctx context.Context, db *sql.DB, cfg Config) (*store, error) {
 	}
 	s.write = cached(writer(s.dialect, cfg.Schema, cfg.Prefix))
 	return s, nil
+}
+
+// ping opens a connection. Of those that are the first to open a SQLite file, one puts
+// it into WAL mode, and the others are refused at once, whatever their busy_timeout: they
+// try again for as long.
+func ping(ctx context.Context, db *sql.DB) error {
+	patience := time.After(sqlitePatience)
+	for {
+		err := db.PingContext(ctx)
+		if err == nil || !strings.Contains(err.Error(), "database is locked") {
+			return err
+		}
+		select {
+		case <-time.After(busyPoll):
+		case <-patience:
+			return err
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 func dialectOf(d Dialect) dialect {

@@ -3,8 +3,11 @@ package sqltest
 import (
 	"bytes"
 	"context"
+	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -42,6 +45,32 @@ func TestMigrateConcurrently(t *testing.T) {
 		})
 	}
 }
+
+// Of those that are the first to open a SQLite file at a time, all but one can be refused,
+// now and then, which TestMigrateConcurrently sees seldom.
+func TestOpenNewSQLite(t *testing.T) {
+	t.Parallel()
+	opened, cfg := testsql.SQLite(t)
+	tries := 0
+	db := sql.OpenDB(connectorFunc(func() (driver.Conn, error) {
+		if tries++; tries <= 3 {
+			return nil, errors.New("database is locked (5) (SQLITE_BUSY)")
+		}
+		return opened.Driver().Open(testsql.SQLiteDSN(filepath.Join(t.TempDir(), "new.db")))
+	}))
+	if err := tsql.Migrate(t.Context(), db, cfg); err != nil || tries != 4 {
+		t.Errorf("after %d tries: %v; want the fourth to do", tries, err)
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+type connectorFunc func() (driver.Conn, error)
+
+func (f connectorFunc) Connect(context.Context) (driver.Conn, error) { return f() }
+
+func (connectorFunc) Driver() driver.Driver { return nil }
 
 // What MigrationSQL prints makes the same tables.
 func TestMigrateByHand(t *testing.T) {
