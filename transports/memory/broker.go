@@ -57,8 +57,10 @@ type record struct {
 	payload  []byte
 }
 
-// newRecord makes the record of a message that nobody else will change.
+// newRecord makes the record of a message that nobody else will change. It has the topic in
+// its metadata, as what is delivered has.
 func newRecord(topic string, msg *message.Message) *record {
+	transports.SetTopic(msg, topic)
 	return &record{uuid: msg.UUID, topic: topic, metadata: msg.Metadata, payload: msg.Payload}
 }
 
@@ -71,17 +73,11 @@ func clone(msg *message.Message) *message.Message {
 // writes to it.
 func (r *record) message() *message.Message {
 	msg := message.NewMessage(r.uuid, slices.Clone(r.payload))
-	if len(r.metadata) >= smallMap {
-		msg.Metadata = make(message.Metadata, len(r.metadata)+1)
+	if len(r.metadata) > 0 {
+		msg.Metadata = maps.Clone(r.metadata)
 	}
-	maps.Copy(msg.Metadata, r.metadata)
-	transports.SetTopic(msg, r.topic)
 	return msg
 }
-
-// smallMap is how many entries a map can have that was made without a size before it has
-// to grow a second time.
-const smallMap = 8
 
 // publish puts a message into every queue that its topic matches, waiting for
 // room. from is the subscription whose handler publishes, or nil. closed ends the wait.
