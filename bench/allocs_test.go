@@ -22,11 +22,11 @@ func TestAllocationsPerEvent(t *testing.T) {
 		cases[c.name()] = c
 	}
 	for name, most := range map[string]float64{
-		"memory/publishers=1/tidings":                  43,
+		"memory/publishers=1/tidings":                  32,
 		"rabbitmq-publish/callers=1/batch=100/tidings": 100.5,
-		"rabbitmq-consume/handler=instant/tidings":     154.5,
-		"postgres/work=drain/tidings":                  47.5,
-		"outbox/work=drain/tidings":                    136,
+		"rabbitmq-consume/handler=instant/tidings":     143,
+		"postgres/work=drain/tidings":                  36,
+		"outbox/work=drain/tidings":                    134,
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, ok := cases[name]

@@ -72,6 +72,27 @@ func TestMeasureTargets(t *testing.T) {
 	}
 }
 
+// A limit that is measured before ours and after it counts as one measurement of both.
+func TestMeasureAround(t *testing.T) {
+	t.Parallel()
+	tg := target{ours: leg{name: "ours", events: 3, once: true}, limit: leg{name: "limit", events: 2, once: true, around: true}, overLimit: 1}
+	var order []string
+	samples, err := measureTargets([]target{tg}, 2, func(l leg, _ int) (sample, error) {
+		order = append(order, l.name)
+		return sample{Events: l.events, Elapsed: time.Duration(len(order)) * time.Second}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"limit", "ours", "limit"}, order); diff != "" {
+		t.Error(diff)
+	}
+	o := tg.outcome(samples) // 3 events in 2 s beside 4 events in 4 s
+	if got := ratio(o.ourSamples, o.limitSamples); got != 1.5 {
+		t.Errorf("ours ÷ limit = %v, want 1.5", got)
+	}
+}
+
 func TestTargetIsMet(t *testing.T) {
 	t.Parallel()
 	times := func(n float64) []sample { // n times as slow as ours
@@ -84,16 +105,16 @@ func TestTargetIsMet(t *testing.T) {
 		outcome
 		want bool
 	}{
-		{"as fast as it must be", outcome{target{overPeer: 3}, times(1), times(3), nil}, true},
-		{"not as fast", outcome{target{overPeer: 3}, times(1), times(2.9), nil}, false},
-		{"near the limit", outcome{target{overLimit: 0.7}, times(1), nil, times(0.71)}, true},
-		{"not near it", outcome{target{overLimit: 0.7}, times(1), nil, times(0.69)}, false},
-		{"faster than the peer and far from the limit", outcome{target{overPeer: 3, overLimit: 0.7}, times(1), times(5), times(0.1)}, false},
-		{"a peer of one round", outcome{target{overPeer: 3}, times(1), times(3)[:1], nil}, true},
-		{"nothing measured", outcome{target{overPeer: 3}, times(1), nil, nil}, false},
-		{"quick", outcome{quick, late(9*time.Millisecond, 49*time.Millisecond), nil, nil}, true},
-		{"slow", outcome{quick, late(10*time.Millisecond, 49*time.Millisecond), nil, nil}, false},
-		{"slow at times", outcome{quick, late(time.Millisecond, 50*time.Millisecond), nil, nil}, false},
+		{"as fast as it must be", outcome{target{overPeer: 3}, times(1), times(3), nil, nil}, true},
+		{"not as fast", outcome{target{overPeer: 3}, times(1), times(2.9), nil, nil}, false},
+		{"near the limit", outcome{target{overLimit: 0.7}, times(1), nil, times(0.71), nil}, true},
+		{"not near it", outcome{target{overLimit: 0.7}, times(1), nil, times(0.69), nil}, false},
+		{"faster than the peer and far from the limit", outcome{target{overPeer: 3, overLimit: 0.7}, times(1), times(5), times(0.1), nil}, false},
+		{"a peer of one round", outcome{target{overPeer: 3}, times(1), times(3)[:1], nil, nil}, true},
+		{"nothing measured", outcome{target{overPeer: 3}, times(1), nil, nil, nil}, false},
+		{"quick", outcome{quick, late(9*time.Millisecond, 49*time.Millisecond), nil, nil, nil}, true},
+		{"slow", outcome{quick, late(10*time.Millisecond, 49*time.Millisecond), nil, nil, nil}, false},
+		{"slow at times", outcome{quick, late(time.Millisecond, 50*time.Millisecond), nil, nil, nil}, false},
 	} {
 		if got := test.met(); got != test.want {
 			t.Errorf("%s: met is %v", test.name, got)
@@ -106,17 +127,19 @@ func TestWriteTargets(t *testing.T) {
 	ours := takes(time.Second, time.Second)
 	var out bytes.Buffer
 	writeTargets(&out, []outcome{
-		{target{work: "one", overPeer: 3}, ours, takes(4*time.Second, 4*time.Second), nil},
-		{target{work: "two", overPeer: 3, explained: "Why"}, ours, takes(2*time.Second, 2*time.Second), takes(time.Second, time.Second)},
-		{target{work: "three", overPeer: 3, explained: "Not so"}, ours, takes(time.Second, time.Second), takes(time.Second/3, time.Second/3)},
+		{target{work: "one", overPeer: 3}, ours, takes(4*time.Second, 4*time.Second), nil, nil},
+		{target{work: "two", overPeer: 3, explained: "Why"}, ours, takes(2*time.Second, 2*time.Second), nil, takes(time.Second, time.Second)},
+		{target{work: "three", overPeer: 3, explained: "Not so"}, ours, takes(time.Second, time.Second), nil, takes(time.Second/3, time.Second/3)},
+		{target{work: "four", overPeer: 1, overLimit: 0.7, explained: "How", bound: leg{name: "raw"}}, ours, ours, takes(time.Second/2, time.Second/2), takes(time.Second*5/6, time.Second*5/6)},
+		{target{work: "five", overPeer: 1, overLimit: 0.7, explained: "Not so", bound: leg{name: "raw"}}, ours, ours, takes(time.Second/2, time.Second/2), takes(time.Second*2/3, time.Second*2/3)},
 	})
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	for i, want := range []string{"| one   | 1000/s |  250/s |        |   4.00 |         | ≥ 3 × peer |     yes |", "| no: Why |", "|      no |"} {
+	for i, want := range []string{" yes |", " no: Why, 2.00 × peer |", " no |", " no: How, 1.20 × peer, 0.60 × limit |", " no |"} {
 		if !strings.HasSuffix(lines[i+2], want) {
 			t.Errorf("line\n%s\nwant\n%s", lines[i+2], want)
 		}
 	}
-	if last := lines[len(lines)-1]; last != "targets met: 1 of 3, 1 explained" {
+	if last := lines[len(lines)-1]; last != "targets met: 1 of 5, 2 explained" {
 		t.Errorf("the last line is %q", last)
 	}
 }
