@@ -62,15 +62,15 @@ const defaultBroker = "amqp://guest:guest@127.0.0.1:5672/"
 var targets = []target{
 	{
 		work: "in memory, publish to handled, 1 publisher",
-		ours: leg{name: "memory/publishers=1/tidings", events: 60_000},
-		peer: leg{name: "memory/publishers=1/watermill", events: 60_000}, overPeer: 3,
-		limit: leg{name: "memory/publishers=1/router", events: 60_000},
+		ours: leg{name: "memory/publishers=1/tidings", events: 120_000},
+		peer: leg{name: "memory/publishers=1/watermill", events: 120_000}, overPeer: 3,
+		limit: leg{name: "memory/publishers=1/router", events: 120_000},
 	},
 	{
 		work: "in memory, publish to handled, 8 publishers",
-		ours: leg{name: "memory/publishers=8/tidings", events: 60_000},
-		peer: leg{name: "memory/publishers=8/watermill", events: 60_000}, overPeer: 3,
-		limit:     leg{name: "memory/publishers=8/router", events: 60_000},
+		ours: leg{name: "memory/publishers=8/tidings", events: 120_000},
+		peer: leg{name: "memory/publishers=8/watermill", events: 120_000}, overPeer: 3,
+		limit:     leg{name: "memory/publishers=8/router", events: 120_000},
 		explained: "In memory, 8 publishers",
 	},
 	{
@@ -131,7 +131,7 @@ var targets = []target{
 	{
 		work: "PostgreSQL, idle, publish to handler",
 		ours: leg{name: "postgres/work=idle/tidings", events: 100},
-		peer: leg{name: "postgres/work=idle/watermill-sql", events: 10, once: true},
+		peer: leg{name: "postgres/work=idle/watermill-sql", events: 5, once: true},
 		p50:  10 * time.Millisecond,
 	},
 	{
@@ -142,7 +142,7 @@ var targets = []target{
 	{
 		work: "outbox to RabbitMQ, idle, commit to confirm",
 		ours: leg{name: "outbox/work=idle/tidings", events: 100},
-		peer: leg{name: "outbox/work=idle/watermill-forwarder", events: 10, once: true},
+		peer: leg{name: "outbox/work=idle/watermill-forwarder", events: 5, once: true},
 		p50:  10 * time.Millisecond, p99: 50 * time.Millisecond,
 	},
 }

@@ -61,7 +61,9 @@ var decodedTypes = map[string]func() any{
 	"list":     func() any { return new([]inner) },
 	"map":      func() any { return new(map[string]figures) },
 	"int":      func() any { return new(int) },
-	"full":     func() any { return &figures{N: 1, List: []figures{{N: 2}}, ByText: map[string]any{"old": 1}, Next: &figures{Text: "old"}, Any: "old", hidden: 3} },
+	"full": func() any {
+		return &figures{N: 1, List: []figures{{N: 2}}, ByText: map[string]any{"old": 1}, Next: &figures{Text: "old"}, Any: "old", hidden: 3}
+	},
 	"no target": func() any {
 		return figures{}
 	},

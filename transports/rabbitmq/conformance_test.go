@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
 
 	"github.com/gotidings/tidings/internal/testserver"
@@ -17,17 +18,35 @@ var update = flag.Bool("update", false, "write this transport's section of docs/
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
+	results := conformance(t, func(tr *Transport) transports.Transport { return tr })
+	results.CheckGuarantees(t, "../../docs/guarantees.md", "rabbitmq", *update)
+}
+
+// notified is a transport that is told of what its receivers settle.
+type notified struct{ *Transport }
+
+func (n notified) Subscribe(ctx context.Context, s transports.Subscription) (<-chan *message.Message, error) {
+	return transporttest.Notifying(ctx, n.Transport, s)
+}
+
+func TestConformanceOfSubscribeNotified(t *testing.T) {
+	t.Parallel()
+	conformance(t, func(tr *Transport) transports.Transport { return notified{tr} })
+}
+
+func conformance(t *testing.T, as func(*Transport) transports.Transport) transporttest.Results {
+	t.Helper()
 	const maxMessageBytes = 1 << 20
 	cfg := Config{URLs: []string{brokerURL(t)}, Exchange: newExchange(t), MaxMessageBytes: maxMessageBytes}
-	results := transporttest.Run(t,
+	return transporttest.Run(t,
 		transporttest.Harness{
-			Open: func(t *testing.T) transports.Transport { t.Helper(); return mustOpen(t, cfg) },
+			Open: func(t *testing.T) transports.Transport { t.Helper(); return as(mustOpen(t, cfg)) },
 			OpenCuttable: func(t *testing.T) (tr transports.Transport, cut, restore func()) {
 				t.Helper()
 				var n testserver.Network
 				cfg := cfg
 				cfg.Dial = n.Dial
-				return mustOpen(t, cfg), n.Cut, n.Restore
+				return as(mustOpen(t, cfg)), n.Cut, n.Restore
 			},
 			Patience: 30 * time.Second,
 		},
@@ -39,7 +58,6 @@ func TestConformance(t *testing.T) {
 				transporttest.DepthDetail:   "the protocol does not tell what is in flight, and a delay tier holds messages of all subscriptions",
 			},
 		})
-	results.CheckGuarantees(t, "../../docs/guarantees.md", "rabbitmq", *update)
 }
 
 // newExchange returns the name of an exchange that the test's end deletes.

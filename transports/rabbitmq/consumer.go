@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,6 +60,10 @@ type consumer struct {
 	settled  chan struct{}  // a signal that inFlight has fallen
 	progress atomic.Bool    // one was acknowledged since the last back-off of an ordered subscription
 	watchers sync.WaitGroup // of messages in flight
+
+	told     bool // the receiver calls settle; else watch, a goroutine for each message in flight
+	flightMu sync.Mutex
+	flights  map[*message.Message]flight // those that settle waits for; guarded by flightMu
 }
 
 // reception is a consumer's life on one channel.
@@ -73,103 +76,6 @@ type reception struct {
 	careful    bool               // with a prefetch of 1
 	gaveUp     bool               // a message of an ordered subscription
 	returned   chan struct{}      // a signal that an ordered subscription has to begin anew
-}
-
-// Subscribe declares the subscription's queue, its poison queue and its bindings, and
-// consumes it with a prefetch of s.Concurrency. Errors are a [*TopologyError] where the
-// queue exists with other arguments, and why ctx ended.
-func (t *Transport) Subscribe(ctx context.Context, s transports.Subscription) (<-chan *message.Message, error) {
-	if err := validateSubscription(s); err != nil {
-		return nil, fmt.Errorf("rabbitmq: %w", err)
-	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	base, end := context.WithCancelCause(context.WithoutCancel(ctx))
-	c := &consumer{
-		t: t, sub: s, log: t.log.With(slog.String("subscription", s.Name)), out: make(chan *message.Message),
-		intake: ctx, base: base, end: end, settled: make(chan struct{}, 1),
-	}
-	if err := t.add(c); err != nil {
-		return nil, err
-	}
-	first, err := c.begin(ctx)
-	if err != nil {
-		end(nil)
-		t.freeName(c)
-		t.remove(c)
-		return nil, fmt.Errorf("rabbitmq: subscribe %s: %w", s.Name, err)
-	}
-	go c.run(first) // Close waits for it: t.working
-	return c.out, nil
-}
-
-// begin consumes for the first time.
-func (c *consumer) begin(ctx context.Context) (_ *reception, err error) {
-	c.began = time.Now()
-	if c.removals, err = c.t.removals(ctx, c.sub.Name); err != nil {
-		return nil, err
-	}
-	return c.receive(ctx, c.beginsCarefully())
-}
-
-func validateSubscription(s transports.Subscription) error {
-	if err := s.Validate(); err != nil {
-		return err
-	}
-	if len(s.Name) > maxSubscriptionName {
-		return fmt.Errorf("subscription name %.40q… has %d bytes; RabbitMQ allows %d", s.Name, len(s.Name), maxSubscriptionName)
-	}
-	for _, pattern := range s.Topics {
-		if len(pattern) > maxShortString {
-			return fmt.Errorf("subscription %q: the topic %.40q… has %d bytes; the protocol allows %d", s.Name, pattern, len(pattern), maxShortString)
-		}
-	}
-	for _, suffix := range []string{poisonSuffix, removedSuffix, lockSuffix} {
-		if strings.HasSuffix(s.Name, suffix) {
-			return fmt.Errorf("subscription name %q ends in %q, as this transport's own queues do", s.Name, suffix)
-		}
-	}
-	if strings.HasPrefix(s.Name, "amq.") {
-		return fmt.Errorf("subscription name %q begins with \"amq.\", which RabbitMQ keeps for itself", s.Name)
-	}
-	return nil
-}
-
-// add makes Close know of a consumer.
-func (t *Transport) add(c *consumer) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return closedError("rabbitmq: subscribe")
-	}
-	if c.sub.Ephemeral {
-		if _, taken := t.ephemeral[c.sub.Name]; taken {
-			return fmt.Errorf("rabbitmq: the ephemeral subscription %q exists already", c.sub.Name)
-		}
-		t.ephemeral[c.sub.Name] = struct{}{}
-	}
-	t.consumers[c] = struct{}{}
-	t.working.Add(1)
-	return nil
-}
-
-func (t *Transport) remove(c *consumer) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.consumers, c)
-	t.working.Done()
-}
-
-// freeName lets others take the name of an ephemeral subscription. It comes before the
-// channel is closed, since who sees that may subscribe again.
-func (t *Transport) freeName(c *consumer) {
-	if !c.sub.Ephemeral {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.ephemeral, c.sub.Name)
 }
 
 // canCount reports whether the broker counts the deliveries of the queue's messages.
@@ -226,7 +132,7 @@ func (c *consumer) run(r *reception) {
 	defer c.end(transports.ErrClosed)
 	defer close(c.out)
 	defer c.t.freeName(c)
-	defer c.watchers.Wait()
+	defer c.land()
 	delay := firstDelay
 	for r != nil {
 		why := c.deliverAll(r)
@@ -384,23 +290,25 @@ func (c *consumer) atMost(n int, stop <-chan struct{}) outcome {
 func (c *consumer) deliver(r *reception, d *amqp.Delivery) outcome {
 	msg := decode(d, c.t.cfg.Exchange)
 	msg.SetContext(c.base)
-	c.inFlight.Add(1)
+	c.takeOff(msg, flight{r, d})
 	select {
 	case c.out <- msg:
-		c.watchers.Go(func() { c.watch(r, d, msg) })
+		if !c.told {
+			c.watchers.Go(func() { c.watch(msg, flight{r, d}) })
+		}
 		return goOn
 	case <-c.intake.Done():
-		c.inFlight.Add(-1)
+		c.withdraw(msg)
 		c.giveBack(r, d)
 		return intakeEnded
 	case <-c.base.Done():
-		c.inFlight.Add(-1)
+		c.withdraw(msg)
 		return killed
 	case <-r.returned: // this one is behind it
-		c.inFlight.Add(-1)
+		c.withdraw(msg)
 		return outOfOrder
 	case <-r.lost: //nolint:errcheck // a signal; the message comes again
-		c.inFlight.Add(-1)
+		c.withdraw(msg)
 		return channelLost
 	}
 }

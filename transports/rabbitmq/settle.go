@@ -14,21 +14,89 @@ import (
 	"github.com/gotidings/tidings/transports"
 )
 
-// watch waits for the receiver to settle a message.
-func (c *consumer) watch(r *reception, d *amqp.Delivery, msg *message.Message) {
+// flight is a delivery that the receiver has.
+type flight struct {
+	r *reception
+	d *amqp.Delivery
+}
+
+// takeOff begins the flight of a message, before the receiver can settle it.
+func (c *consumer) takeOff(msg *message.Message, f flight) {
+	c.inFlight.Add(1)
+	if c.told {
+		c.flightMu.Lock()
+		defer c.flightMu.Unlock()
+		c.flights[msg] = f
+	}
+}
+
+// withdraw ends the flight of a message that the receiver did not take.
+func (c *consumer) withdraw(msg *message.Message) {
+	c.inFlight.Add(-1)
+	if c.told {
+		c.flightMu.Lock()
+		defer c.flightMu.Unlock()
+		delete(c.flights, msg)
+	}
+}
+
+// settle ends the flight of a message that the receiver has settled. What is told twice, or
+// when nobody waits for it any more, has no effect.
+func (c *consumer) settle(msg *message.Message) {
+	c.flightMu.Lock()
+	defer c.flightMu.Unlock()
+	f, ok := c.flights[msg]
+	if !ok {
+		return
+	}
+	delete(c.flights, msg)
 	select {
 	case <-msg.Acked():
-		c.progress.Store(true)
-		r.acks.ack(d.DeliveryTag)
-	case <-msg.Nacked():
-		c.giveBack(r, d)
-	case <-c.base.Done(): // the closed channel gives it back
+		c.ack(f)
+	default:
+		c.watchers.Go(func() { c.nack(f) }) // may wait for the broker
 	}
+}
+
+// watch waits for the verdict of a receiver that does not tell it.
+func (c *consumer) watch(msg *message.Message, f flight) {
+	select {
+	case <-msg.Acked():
+		c.ack(f)
+	case <-msg.Nacked():
+		c.nack(f)
+	case <-c.base.Done(): // the closed channel gives it back
+		c.landed()
+	}
+}
+
+func (c *consumer) ack(f flight) {
+	c.progress.Store(true)
+	f.r.acks.ack(f.d.DeliveryTag)
+	c.landed()
+}
+
+func (c *consumer) nack(f flight) {
+	c.giveBack(f.r, f.d)
+	c.landed()
+}
+
+// landed tells that a message is not in flight any more.
+func (c *consumer) landed() {
 	c.inFlight.Add(-1)
 	select {
 	case c.settled <- struct{}{}:
 	default:
 	}
+}
+
+// land waits for nothing that is in flight but for what is being given back: either there
+// is nothing, or the channel is closed.
+func (c *consumer) land() {
+	c.flightMu.Lock()
+	clear(c.flights)
+	c.flightMu.Unlock()
+	c.watchers.Wait()
 }
 
 // giveBack returns a message to its queue, to its old place if its count allows. That of

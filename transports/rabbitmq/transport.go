@@ -39,6 +39,7 @@ type Transport struct {
 var (
 	_ transports.Transport           = (*Transport)(nil)
 	_ transports.BatchPublisher      = (*Transport)(nil)
+	_ transports.NotifiedSubscriber  = (*Transport)(nil)
 	_ transports.Requeuer            = (*Transport)(nil)
 	_ transports.BatchRequeuer       = (*Transport)(nil)
 	_ transports.PoisonQueue         = (*Transport)(nil)

@@ -1,0 +1,128 @@
+package rabbitmq
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+// Subscribe declares the subscription's queue, its poison queue and its bindings, and
+// consumes it with a prefetch of s.Concurrency. Errors are a [*TopologyError] where the
+// queue exists with other arguments, and why ctx ended.
+func (t *Transport) Subscribe(ctx context.Context, s transports.Subscription) (<-chan *message.Message, error) {
+	c, err := t.subscribe(ctx, s, false)
+	if err != nil {
+		return nil, err
+	}
+	return c.out, nil
+}
+
+// SubscribeNotified is Subscribe for a receiver that tells what it has settled.
+func (t *Transport) SubscribeNotified(ctx context.Context, s transports.Subscription) (<-chan *message.Message, func(*message.Message), error) {
+	c, err := t.subscribe(ctx, s, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.out, c.settle, nil
+}
+
+func (t *Transport) subscribe(ctx context.Context, s transports.Subscription, told bool) (*consumer, error) {
+	if err := validateSubscription(s); err != nil {
+		return nil, fmt.Errorf("rabbitmq: %w", err)
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	base, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	c := &consumer{
+		t: t, sub: s, log: t.log.With(slog.String("subscription", s.Name)), out: make(chan *message.Message),
+		intake: ctx, base: base, end: end, settled: make(chan struct{}, 1),
+		told: told, flights: make(map[*message.Message]flight),
+	}
+	if err := t.add(c); err != nil {
+		return nil, err
+	}
+	first, err := c.begin(ctx)
+	if err != nil {
+		end(nil)
+		t.freeName(c)
+		t.remove(c)
+		return nil, fmt.Errorf("rabbitmq: subscribe %s: %w", s.Name, err)
+	}
+	go c.run(first) // Close waits for it: t.working
+	return c, nil
+}
+
+// begin consumes for the first time.
+func (c *consumer) begin(ctx context.Context) (_ *reception, err error) {
+	c.began = time.Now()
+	if c.removals, err = c.t.removals(ctx, c.sub.Name); err != nil {
+		return nil, err
+	}
+	return c.receive(ctx, c.beginsCarefully())
+}
+
+func validateSubscription(s transports.Subscription) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	if len(s.Name) > maxSubscriptionName {
+		return fmt.Errorf("subscription name %.40q… has %d bytes; RabbitMQ allows %d", s.Name, len(s.Name), maxSubscriptionName)
+	}
+	for _, pattern := range s.Topics {
+		if len(pattern) > maxShortString {
+			return fmt.Errorf("subscription %q: the topic %.40q… has %d bytes; the protocol allows %d", s.Name, pattern, len(pattern), maxShortString)
+		}
+	}
+	for _, suffix := range []string{poisonSuffix, removedSuffix, lockSuffix} {
+		if strings.HasSuffix(s.Name, suffix) {
+			return fmt.Errorf("subscription name %q ends in %q, as this transport's own queues do", s.Name, suffix)
+		}
+	}
+	if strings.HasPrefix(s.Name, "amq.") {
+		return fmt.Errorf("subscription name %q begins with \"amq.\", which RabbitMQ keeps for itself", s.Name)
+	}
+	return nil
+}
+
+// add makes Close know of a consumer.
+func (t *Transport) add(c *consumer) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return closedError("rabbitmq: subscribe")
+	}
+	if c.sub.Ephemeral {
+		if _, taken := t.ephemeral[c.sub.Name]; taken {
+			return fmt.Errorf("rabbitmq: the ephemeral subscription %q exists already", c.sub.Name)
+		}
+		t.ephemeral[c.sub.Name] = struct{}{}
+	}
+	t.consumers[c] = struct{}{}
+	t.working.Add(1)
+	return nil
+}
+
+func (t *Transport) remove(c *consumer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.consumers, c)
+	t.working.Done()
+}
+
+// freeName lets others take the name of an ephemeral subscription. It comes before the
+// channel is closed, since who sees that may subscribe again.
+func (t *Transport) freeName(c *consumer) {
+	if !c.sub.Ephemeral {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.ephemeral, c.sub.Name)
+}
