@@ -83,7 +83,8 @@ func (c JSON) Marshal(event any) ([]byte, error) {
 	return json.Marshal(event)
 }
 
-// Unmarshal decodes an event.
+// Unmarshal decodes an event, as [json.Unmarshal] does and with its errors. What could not
+// be decoded may be filled in part.
 func (JSON) Unmarshal(data []byte, event any) error {
 	if _, message := event.(protobufMessage); message {
 		if _, able := event.(json.Unmarshaler); !able {

@@ -142,6 +142,10 @@ func TestOfSomebodyElse(t *testing.T) {
 func TestProbes(t *testing.T) {
 	t.Parallel()
 	s := start(t, newConfig(t))
+	until(t, "the dependencies are checked for the first time", func() bool {
+		code, _ := s.request(http.MethodGet, "/readyz", "", nil)
+		return code == http.StatusOK
+	})
 	for _, path := range []string{"/livez", "/readyz", "/"} {
 		if code, body := s.request(http.MethodGet, path, "", nil); code != http.StatusOK {
 			t.Errorf("GET %s: %d %s", path, code, body)

@@ -199,6 +199,9 @@ func (c *consumer) deliverAll(r *reception) outcome {
 		if why := c.atMost(limit, c.intake.Done()); why != goOn {
 			return why
 		}
+		if c.intake.Err() != nil { // or chance would decide, message by message
+			return intakeEnded
+		}
 		select {
 		case d, ok := <-r.deliveries:
 			if !ok {
