@@ -30,7 +30,7 @@ type figures struct {
 	Next    *figures       `json:"next"`
 	Any     any            `json:"any"`
 	Raw     json.RawMessage
-	Inlined inner `json:",inline"`
+	Inlined inner `json:",inline"` //nolint:revive // as encoding/json does, not heeded
 	Day     time.Time
 	Secret  int `json:"-"`
 	hidden  int
@@ -50,7 +50,7 @@ type numbered struct {
 
 // dated has a tag that encoding/json ignores.
 type dated struct {
-	Day time.Time `json:"day,format:DateOnly"`
+	Day time.Time `json:"day,format:DateOnly"` //nolint:revive // the same
 }
 
 var decodedTypes = map[string]func() any{
