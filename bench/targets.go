@@ -167,10 +167,10 @@ func (l leg) afterwards() leg {
 func (t target) outcome(samples map[leg][]sample) outcome {
 	o := outcome{t, samples[t.ours], samples[t.peer], samples[t.limit], samples[t.bound]}
 	if t.limit.around {
-		for i, s := range samples[t.limit.afterwards()] {
-			s.Events += o.limitSamples[i].Events
-			s.Elapsed += o.limitSamples[i].Elapsed
-			o.limitSamples[i] = s
+		o.limitSamples = slices.Clone(samples[t.limit.afterwards()])
+		for i, before := range samples[t.limit] {
+			o.limitSamples[i].Events += before.Events
+			o.limitSamples[i].Elapsed += before.Elapsed
 		}
 	}
 	if t.bound.absent() {

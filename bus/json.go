@@ -12,7 +12,8 @@ import (
 // unmarshalJSON does what [json.Unmarshal] does, in less than half the time: by the
 // implementation that encoding/json has from Go 1.27 on, which reads the data once.
 // Whatever that one refuses is left to encoding/json, whose errors are documented; an event
-// that can't be decoded may be filled in part then.
+// that can't be decoded may be filled in part then. A [json.Number] is not seen where an
+// interface leads to it that the caller has filled: there, any text is taken for one.
 //
 // It goes when go.mod asks for Go 1.27.
 func unmarshalJSON(data []byte, event any) error {

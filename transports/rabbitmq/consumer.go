@@ -293,11 +293,12 @@ func (c *consumer) atMost(n int, stop <-chan struct{}) outcome {
 func (c *consumer) deliver(r *reception, d *amqp.Delivery) outcome {
 	msg := decode(d, c.t.cfg.Exchange)
 	msg.SetContext(c.base)
-	c.takeOff(msg, flight{r, d})
+	f := flight{r, d}
+	c.takeOff(msg, f)
 	select {
 	case c.out <- msg:
 		if !c.told {
-			c.watchers.Go(func() { c.watch(msg, flight{r, d}) })
+			c.watchers.Go(func() { c.watch(msg, f) })
 		}
 		return goOn
 	case <-c.intake.Done():
