@@ -79,8 +79,7 @@ func Open(ctx context.Context, rawURL string, opts ...OpenOption) (Transport, er
 	known := slices.Sorted(maps.Keys(openers))
 	openersMu.RUnlock()
 	if !ok {
-		return nil, fmt.Errorf("open transport: %w %q; imported drivers: [%s]; import the package of the one that you need, such as _ \"github.com/gotidings/tidings/transports/memory\"",
-			ErrUnknownScheme, u.Scheme, strings.Join(known, " "))
+		return nil, fmt.Errorf("open transport: %w %q; %s", ErrUnknownScheme, u.Scheme, howToImport(u.Scheme, known))
 	}
 	t, err := open(context.WithValue(ctx, loggerKey{}, cfg.logger), u)
 	if err != nil {
@@ -101,4 +100,45 @@ func hint(err error) string {
 	default:
 		return ": characters such as / ? # : @ in a user name or password must be %-escaped"
 	}
+}
+
+const library = "github.com/gotidings/tidings/"
+
+// packages has the import path below the library of the driver for each scheme of the project.
+var packages = map[string]string{
+	"memory":             "transports/memory",
+	"amqp":               "transports/rabbitmq",
+	"amqps":              "transports/rabbitmq",
+	"postgres":           "transports/sql",
+	"postgresql":         "transports/sql",
+	"mysql":              "transports/sql",
+	"sqlite":             "transports/sql",
+	"watermill+amqp":     "transports/watermill/amqp",
+	"watermill+amqps":    "transports/watermill/amqp",
+	"watermill+postgres": "transports/watermill/sql",
+	"watermill+mysql":    "transports/watermill/sql",
+}
+
+// databaseDrivers has a driver of database/sql for each scheme that needs one.
+var databaseDrivers = map[string]string{
+	"postgres":           "github.com/jackc/pgx/v5/stdlib",
+	"postgresql":         "github.com/jackc/pgx/v5/stdlib",
+	"mysql":              "github.com/go-sql-driver/mysql",
+	"sqlite":             "modernc.org/sqlite",
+	"watermill+postgres": "github.com/jackc/pgx/v5/stdlib",
+	"watermill+mysql":    "github.com/go-sql-driver/mysql",
+}
+
+// howToImport says what to do about a scheme that no driver has registered.
+func howToImport(scheme string, imported []string) string {
+	path, ok := packages[scheme]
+	if !ok {
+		return fmt.Sprintf("the program imports drivers for [%s]; the library has drivers for [%s]",
+			strings.Join(imported, " "), strings.Join(slices.Sorted(maps.Keys(packages)), " "))
+	}
+	text := fmt.Sprintf("import its driver: _ %q", library+path)
+	if driver, ok := databaseDrivers[scheme]; ok {
+		text += fmt.Sprintf(", and a driver of database/sql such as _ %q", driver)
+	}
+	return text
 }

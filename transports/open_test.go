@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -57,16 +61,78 @@ func TestDriverGetsTheLogger(t *testing.T) {
 	}
 }
 
+// A scheme that is misspelt, or another library's: the error lists what there is.
 func TestUnknownSchemeListsTheDrivers(t *testing.T) {
 	t.Parallel()
 	_, err := transports.Open(t.Context(), "ampq://user:secret@host")
 	if !errors.Is(err, transports.ErrUnknownScheme) {
 		t.Fatalf("got %v; want ErrUnknownScheme", err)
 	}
-	for _, want := range []string{`"ampq"`, "[memory refusing", "import the package"} {
+	for _, want := range []string{`"ampq"`, "imports drivers for [memory refusing", "has drivers for [amqp amqps memory"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v; want it to say %s", err, want)
 		}
+	}
+}
+
+// The error for a scheme of this project names the package that registers it, and a driver
+// of database/sql where the package says that it needs one. Both are read from the sources.
+func TestSchemeThatIsNotImportedNamesItsPackage(t *testing.T) {
+	t.Parallel()
+	registered := regexp.MustCompile(`transports\.Register\("([^"]+)"`)
+	found := 0
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		var schemes []string
+		for _, match := range registered.FindAllStringSubmatch(string(source), -1) {
+			schemes = append(schemes, match[1])
+		}
+		if strings.Contains(string(source), "transports.Register(scheme") { // a loop over openers
+			for _, match := range regexp.MustCompile(`(?m)^\t"(\w+)": +\w+Opener,$`).FindAllStringSubmatch(string(source), -1) {
+				schemes = append(schemes, match[1])
+			}
+		}
+		for _, scheme := range schemes {
+			found++
+			if scheme == "memory" { // which this test imports
+				continue
+			}
+			_, err := transports.Open(t.Context(), scheme+"://user:secret@host")
+			if !errors.Is(err, transports.ErrUnknownScheme) {
+				t.Errorf("%s: got %v; want ErrUnknownScheme", scheme, err)
+				continue
+			}
+			want := []string{`_ "github.com/gotidings/tidings/transports/` + filepath.ToSlash(filepath.Dir(path)) + `"`}
+			switch {
+			case strings.Contains(scheme, "postgres"):
+				want = append(want, `_ "github.com/jackc/pgx/v5/stdlib"`)
+			case strings.Contains(scheme, "mysql"):
+				want = append(want, `_ "github.com/go-sql-driver/mysql"`)
+			case scheme == "sqlite":
+				want = append(want, `_ "modernc.org/sqlite"`)
+			}
+			for _, text := range want {
+				if !strings.Contains(err.Error(), text) {
+					t.Errorf("%s: got %v; want it to have %s", scheme, err, text)
+				}
+			}
+			if strings.Contains(err.Error(), "transports/memory") {
+				t.Errorf("%s: got %v, which names memory", scheme, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found != 11 {
+		t.Errorf("found %d schemes in the sources, want 11: mend the test, or packages in open.go", found)
 	}
 }
 
