@@ -49,6 +49,7 @@ type connection struct {
 
 	mu      sync.Mutex // guards what follows, and wg against a close at the same time
 	current *link
+	fault   error         // why there is no connection: what the last dial has met
 	change  chan struct{} // closed at the next change of current or blocked
 	blocked bool          // the broker does not read: it is short of memory or disk
 }
@@ -115,7 +116,7 @@ func (c *connection) dialFirst(ctx context.Context) (*link, error) {
 			faults = round
 		}
 		if !sleep(ctx, delay) {
-			return nil, fmt.Errorf("%w; last: %w", context.Cause(ctx), errors.Join(faults...))
+			return nil, fmt.Errorf("%w; gave up: %w", errors.Join(faults...), context.Cause(ctx))
 		}
 	}
 }
@@ -236,6 +237,9 @@ func (c *connection) redial() *link {
 		conn, err := c.dial(c.ctx)
 		if err != nil {
 			c.log.Warn("RabbitMQ can't be reached; trying again", slog.String("connection", c.role), slog.Any("error", err))
+			c.mu.Lock()
+			c.fault = err
+			c.mu.Unlock()
 			continue
 		}
 		if !c.use(conn) {
@@ -255,7 +259,7 @@ func (c *connection) use(conn *link) bool {
 		conn.goodbye() // nobody has used it
 		return false
 	}
-	c.current, c.blocked = conn, false
+	c.current, c.fault, c.blocked = conn, nil, false
 	c.changed()
 	return true
 }
@@ -293,9 +297,21 @@ func (c *connection) wait(ctx context.Context, forWriting bool) (*link, error) {
 		case <-c.ctx.Done():
 			return nil, transports.ErrClosed
 		case <-ctx.Done():
-			return nil, ended(ctx, what)
+			return nil, c.ended(ctx, what)
 		}
 	}
+}
+
+// ended returns why ctx ended, and what was being waited for; before both, why there is no
+// connection.
+func (c *connection) ended(ctx context.Context, what string) error {
+	c.mu.Lock()
+	fault := c.fault
+	c.mu.Unlock()
+	if fault != nil {
+		return fmt.Errorf("%w; %w", fault, ended(ctx, what))
+	}
+	return ended(ctx, what)
 }
 
 // isBlocked reports whether the broker takes no messages.
@@ -389,7 +405,7 @@ func (c *connection) attempt(ctx context.Context, f func(*amqp.Channel) error) (
 	case err := <-failed:
 		return nil, err
 	case <-ctx.Done():
-		return nil, ended(ctx, "waiting for the broker's answer")
+		return nil, c.ended(ctx, "waiting for the broker's answer")
 	}
 }
 

@@ -1,6 +1,7 @@
 package rabbitmq
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -18,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -55,6 +57,32 @@ func TestOpenIsRefused(t *testing.T) {
 			t.Errorf("%s: want the address and not the password: %v", name, err)
 		}
 	}
+}
+
+// Whoever gives up waiting for a broker says why it can't be reached, first.
+func TestBrokerThatIsAwayIsExplained(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 500*time.Millisecond, errors.New("no answer in time"))
+	defer cancel()
+	_, err := Open(ctx, Config{URLs: []string{"amqp://guest:topsecret@127.0.0.1:1/"}})
+	if err == nil || !errors.Is(err, syscall.ECONNREFUSED) || !strings.HasPrefix(err.Error(), "rabbitmq: connect to 127.0.0.1:1: ") ||
+		!strings.HasSuffix(err.Error(), "; gave up: no answer in time") {
+		t.Errorf("Open: %v; want what the operating system says, and that the time is over", err)
+	}
+
+	var n testserver.Network
+	b := newBench(t, nil)
+	cfg := b.cfg
+	cfg.Dial = n.Dial
+	tr := mustOpen(t, cfg)
+	t.Cleanup(func() { _ = tr.Close() })
+	n.Cut()
+	b.eventually("Ping says why there is no connection", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		err := tr.Ping(ctx)
+		return err != nil && errors.Is(err, context.DeadlineExceeded) && strings.Contains(err.Error(), "connect to ")
+	})
 }
 
 func TestNextHostIsTried(t *testing.T) {
