@@ -31,6 +31,9 @@ provide rabbitmq-server rabbitmq-server 5672 "${RABBITMQ_URL:-}"
 provide postgresql postgresql 5432 "${POSTGRES_URL:-}"
 provide mariadb-server mariadb 3306 "${MYSQL_URL:-}"
 
+# Other versions of the servers, for private ones.
+scripts/roots.sh || echo "other versions of the servers are missing" >&2
+
 # program COMMAND PACKAGE
 program() {
 	! command -v "$1" >/dev/null || return 0
@@ -40,3 +43,4 @@ program() {
 
 program "${CHROMIUM:-chromium}" chromium
 program "${NODE:-node}" nodejs
+program nft nftables

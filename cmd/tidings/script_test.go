@@ -38,7 +38,7 @@ var sqliteBackend = backend{
 // needs its management API.
 func rabbitmqBackend(t *testing.T) backend {
 	t.Helper()
-	b := testserver.StartRabbitMQWithManagement(t)
+	b := testserver.StartRabbitMQ(t, testserver.Management)
 	awaitManagement(t, b.ManagementURL())
 	var vhosts atomic.Int32
 	return backend{

@@ -37,7 +37,7 @@ type Database struct {
 func StartPostgres(tb testing.TB) *Database {
 	tb.Helper()
 	const pkg = "apt-get install postgresql"
-	bin := findProgram("postgres", "/usr/lib/postgresql/*/bin")
+	bin := root("").find("postgres", "/usr/lib/postgresql/*/bin")
 	if bin == "" {
 		missing(tb, "a private PostgreSQL server can't be started: it is not installed", pkg)
 	}
@@ -69,7 +69,7 @@ func StartPostgres(tb testing.TB) *Database {
 func StartMariaDB(tb testing.TB) *Database {
 	tb.Helper()
 	const pkg = "apt-get install mariadb-server"
-	bin, install := findProgram("mariadbd", "/usr/sbin", "/usr/libexec"), findProgram("mariadb-install-db")
+	bin, install := root("").find("mariadbd", "/usr/libexec"), root("").find("mariadb-install-db")
 	if bin == "" || install == "" {
 		missing(tb, "a private MariaDB server can't be started: it is not installed", pkg)
 	}
@@ -86,23 +86,10 @@ func StartMariaDB(tb testing.TB) *Database {
 	return d
 }
 
-// findProgram looks in PATH, and then in folders, which are patterns.
-func findProgram(name string, folders ...string) string {
-	if file, err := exec.LookPath(name); err == nil {
-		return file
-	}
-	for _, folder := range folders {
-		if found, _ := filepath.Glob(filepath.Join(folder, name)); len(found) > 0 {
-			return found[len(found)-1]
-		}
-	}
-	return ""
-}
-
 // newDatabase makes the folder for a server that runs as the user called service.
 func newDatabase(tb testing.TB, service, pkg string) *Database {
 	tb.Helper()
-	d := &Database{tb: tb, account: serviceAccount(service), port: FreePort(tb)}
+	d := &Database{tb: tb, account: serviceAccount("", service), port: FreePort(tb)}
 	if os.Getuid() == 0 && d.account == (account{}) {
 		missing(tb, fmt.Sprintf("a database server does not run as root, and there is no user %s", service), pkg)
 	}

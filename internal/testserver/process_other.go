@@ -2,7 +2,10 @@
 
 package testserver
 
-import "os/exec"
+import (
+	"errors"
+	"os/exec"
+)
 
 // dieWithParent does nothing: the end of the test ends the process, and a test that is
 // killed leaves it behind.
@@ -12,8 +15,12 @@ func dieWithParent(*exec.Cmd) {}
 // the user.
 type account struct{}
 
-func serviceAccount(string) account { return account{} }
+func serviceAccount(root, string) account { return account{} }
 
 func (account) run(*exec.Cmd) {}
 
 func (account) own(string) error { return nil }
+
+func (*process) pause() error { return errors.ErrUnsupported }
+
+func (*process) resume() error { return errors.ErrUnsupported }

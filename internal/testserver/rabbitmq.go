@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,191 +21,86 @@ const rabbitMQPackage = "apt-get install rabbitmq-server"
 // at a time, from the test's goroutine.
 type Broker struct {
 	tb       testing.TB
-	programs string // folder of rabbitmq-server and rabbitmqctl
+	programs string // folder of rabbitmq-server and rabbitmqctl, as the broker sees it
 	account  account
-	dir      string
+	root     root
+	dir      string // as the broker sees it
 	env      []string
-	port     int
+	host     string // of the node's name
+	port     int    // of its clients, at 127.0.0.1
 	web      int    // port of the management API, 0 without that plugin
-	plugins  string // as Erlang terms
-	node     string
+	settings []string
 	vm       *process // nil while it is down
 }
 
 const (
-	// startTimeout is how long a broker may take to start: two seconds on an idle
+	// startTimeout is how long a server may take to start: two seconds on an idle
 	// machine, and many times that on a busy one.
 	startTimeout = 2 * time.Minute
 
 	ctlTimeout = time.Minute
 )
 
-// managementPlugin is the plugin of RabbitMQ's HTTP API.
-const managementPlugin = "rabbitmq_management"
+// Option changes a private broker.
+type Option func(*brokerOptions)
 
-// StartRabbitMQ starts a broker from the installed programs, as the service's own user
-// when the test runs as root. It is gone, with its data, when the test ends.
-func StartRabbitMQ(tb testing.TB) *Broker {
-	tb.Helper()
-	return startRabbitMQ(tb)
+type brokerOptions struct {
+	release    string
+	management bool
+	settings   []string
 }
 
-// StartRabbitMQWithManagement starts a broker whose HTTP API answers at
-// [Broker.ManagementURL].
-func StartRabbitMQWithManagement(tb testing.TB) *Broker {
-	tb.Helper()
-	return startRabbitMQ(tb, managementPlugin)
+// Release asks for a release of [Versions], such as "4.3".
+func Release(release string) Option { return func(o *brokerOptions) { o.release = release } }
+
+// Management starts a broker whose HTTP API answers at [Broker.ManagementURL].
+func Management(o *brokerOptions) { o.management = true }
+
+// Settings adds lines to rabbitmq.conf.
+func Settings(lines ...string) Option {
+	return func(o *brokerOptions) { o.settings = append(o.settings, lines...) }
 }
 
-func startRabbitMQ(tb testing.TB, plugins ...string) *Broker {
+// StartRabbitMQ starts a broker as the service's own user when the test runs as root. It
+// is gone, with its data, when the test ends.
+//
+// Its release is that of the option [Release], else that of the environment variable
+// TIDINGS_RABBITMQ. By default the installed programs run.
+func StartRabbitMQ(tb testing.TB, options ...Option) *Broker {
 	tb.Helper()
-	programs, epmd, err := findRabbitMQPrograms()
-	if err != nil {
-		missing(tb, fmt.Sprintf("a private RabbitMQ server can't be started: %v", err), rabbitMQPackage)
-	}
-	b := &Broker{tb: tb, programs: programs, account: serviceAccount("rabbitmq"), port: FreePort(tb), plugins: strings.Join(plugins, ",")}
-	if slices.Contains(plugins, managementPlugin) {
-		b.web = FreePort(tb)
-	}
-	b.node = fmt.Sprintf("tidings-%d@localhost", b.port)
-	b.makeFolder()
-
-	// A port mapper of its own, in the foreground: the broker would otherwise start one
-	// that outlives the test.
-	epmdPort := strconv.Itoa(FreePort(tb))
-	b.env = b.environment(epmdPort, strconv.Itoa(FreePort(tb)))
-	mapper, err := startProcess(b.command(context.Background(), epmd, "-address", "127.0.0.1", "-port", epmdPort))
-	if err != nil {
-		tb.Fatalf("epmd: %v", err)
-	}
-	tb.Cleanup(mapper.kill)
-	tb.Cleanup(func() {
-		if b.vm != nil {
-			b.Kill()
-		}
-	})
+	s := newBrokerSetup(tb, options)
+	s.startPortMapper(tb, "127.0.0.1")
+	b := s.newBroker(tb, "localhost", "127.0.0.1", nil)
 	b.Start()
 	return b
-}
-
-// findRabbitMQPrograms returns the folder of RabbitMQ's own scripts, and the path of
-// Erlang's port mapper.
-func findRabbitMQPrograms() (programs, epmd string, err error) {
-	epmd, err = exec.LookPath("epmd")
-	if err != nil {
-		return "", "", err
-	}
-	// Debian's programs in PATH are wrappers that change the user and the folder; these
-	// are what they call.
-	const debian = "/usr/lib/rabbitmq/bin"
-	if _, err := os.Stat(filepath.Join(debian, "rabbitmq-server")); err == nil {
-		return debian, epmd, nil
-	}
-	server, err := exec.LookPath("rabbitmq-server")
-	if err != nil {
-		return "", "", err
-	}
-	if strings.HasSuffix(server, ".bat") {
-		return "", "", errors.New("not supported on Windows")
-	}
-	return filepath.Dir(server), epmd, nil
-}
-
-// makeFolder makes what the broker reads and writes. It is not in tb.TempDir, which
-// only the test's own user can enter.
-func (b *Broker) makeFolder() {
-	b.tb.Helper()
-	dir, err := os.MkdirTemp("", "tidings-rabbitmq-")
-	if err != nil {
-		b.tb.Fatal(err)
-	}
-	b.tb.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			b.tb.Errorf("data of the private RabbitMQ server: %v", err)
-		}
-	})
-	b.dir = dir
-	config := fmt.Sprintf("listeners.tcp.1 = 127.0.0.1:%d\ndisk_free_limit.absolute = 1MB\n", b.port)
-	if b.web != 0 {
-		config += fmt.Sprintf("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = %d\n", b.web)
-	}
-	for name, content := range map[string]string{
-		"rabbitmq.conf":     config,
-		"rabbitmq-env.conf": "",
-		"enabled_plugins":   "[" + b.plugins + "].\n",
-		".erlang.cookie":    "TIDINGS" + strconv.Itoa(b.port),
-	} {
-		b.write(name, content)
-	}
-	if err := b.account.own(dir); err != nil {
-		b.tb.Fatal(err)
-	}
-}
-
-func (b *Broker) write(name, content string) {
-	b.tb.Helper()
-	path := filepath.Join(b.dir, name)
-	err := os.WriteFile(path, []byte(content), 0o400) // Erlang insists on it for the cookie
-	if err = errors.Join(err, b.account.own(path)); err != nil {
-		b.tb.Fatal(err)
-	}
-}
-
-// environment returns this process's without any setting of another broker, and with
-// the settings of this one, https://www.rabbitmq.com/docs/configure#supported-environment-variables.
-func (b *Broker) environment(epmdPort, distPort string) []string {
-	var env []string
-	for _, setting := range os.Environ() {
-		if !strings.HasPrefix(setting, "RABBITMQ_") && !strings.HasPrefix(setting, "ERL_") {
-			env = append(env, setting)
-		}
-	}
-	in := func(name string) string { return filepath.Join(b.dir, name) }
-	return append(
-		env,
-		"HOME="+b.dir,
-		"ERL_EPMD_ADDRESS=127.0.0.1",
-		"ERL_EPMD_PORT="+epmdPort,
-		"ERL_FLAGS=-kernel inet_dist_use_interface {127,0,0,1}",
-		"RABBITMQ_NODENAME="+b.node,
-		"RABBITMQ_DIST_PORT="+distPort,
-		"RABBITMQ_MNESIA_BASE="+in("data"),
-		"RABBITMQ_LOG_BASE="+in("log"),
-		"RABBITMQ_LOGS="+in("broker.log"),
-		"RABBITMQ_CONFIG_FILE="+in("rabbitmq.conf"),
-		"RABBITMQ_ADVANCED_CONFIG_FILE="+in("advanced.config"),
-		"RABBITMQ_CONF_ENV_FILE="+in("rabbitmq-env.conf"),
-		"RABBITMQ_ENABLED_PLUGINS_FILE="+in("enabled_plugins"),
-		// Makes the script become the Erlang VM instead of its parent, so that to kill
-		// the process is to kill the broker.
-		"RUNNING_UNDER_SYSTEMD=true",
-	)
-}
-
-func (b *Broker) command(ctx context.Context, path string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Dir = b.dir
-	cmd.Env = b.env
-	b.account.run(cmd)
-	return cmd
 }
 
 // Start starts a broker that was stopped or killed, on the data that it had, and
 // returns when it takes connections.
 func (b *Broker) Start() {
 	b.tb.Helper()
+	b.launch()
+	b.await()
+}
+
+func (b *Broker) launch() {
+	b.tb.Helper()
 	if b.vm != nil {
-		b.tb.Fatal("the private RabbitMQ server is running already")
+		b.tb.Fatalf("the private RabbitMQ server %s is running already", b.node())
 	}
-	vm, err := startProcess(b.command(context.Background(), filepath.Join(b.programs, "rabbitmq-server")))
+	vm, err := startProcess(b.command(context.Background(), "rabbitmq-server"))
 	if err != nil {
 		b.tb.Fatalf("rabbitmq-server: %v", err)
 	}
 	b.vm = vm
+}
+
+func (b *Broker) await() {
+	b.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.tb.Context()), startTimeout)
 	defer cancel()
 	if err := b.awaitListener(ctx); err != nil {
-		b.tb.Fatalf("the private RabbitMQ server has not started: %v\n%s", err, b.logTail())
+		b.tb.Fatalf("the private RabbitMQ server %s has not started: %v\n%s", b.node(), err, b.logTail())
 	}
 }
 
@@ -234,17 +125,6 @@ func (b *Broker) awaitListener(ctx context.Context) error {
 	}
 }
 
-// logTail returns the end of the broker's log.
-func (b *Broker) logTail() string {
-	const lines = 40
-	data, err := os.ReadFile(filepath.Join(b.dir, "broker.log"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return "it has written no log"
-	}
-	all := strings.Split(strings.TrimSpace(string(data)), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
-}
-
 // Addr returns the host and port of the broker, for a proxy in front of it. They stay
 // the same when it is started again.
 func (b *Broker) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(b.port)) }
@@ -265,19 +145,42 @@ func (b *Broker) ManagementURL() string {
 // and returns when it is gone.
 func (b *Broker) Kill() {
 	b.tb.Helper()
-	if b.vm == nil {
-		b.tb.Fatal("the private RabbitMQ server is not running")
-	}
-	b.vm.kill()
+	b.running().kill()
 	b.vm = nil
 }
 
 // Stop shuts the broker down as an operator does, and returns when it is gone.
 func (b *Broker) Stop() {
 	b.tb.Helper()
+	vm := b.running()
 	b.Ctl("stop")
-	<-b.vm.ended
+	<-vm.ended
 	b.vm = nil
+}
+
+// Pause stops the broker with SIGSTOP: its connections stay open, and nothing answers on
+// them until Resume.
+func (b *Broker) Pause() {
+	b.tb.Helper()
+	if err := b.running().pause(); err != nil {
+		b.tb.Fatal(err)
+	}
+}
+
+// Resume ends a Pause.
+func (b *Broker) Resume() {
+	b.tb.Helper()
+	if err := b.running().resume(); err != nil {
+		b.tb.Fatal(err)
+	}
+}
+
+func (b *Broker) running() *process {
+	b.tb.Helper()
+	if b.vm == nil {
+		b.tb.Fatalf("the private RabbitMQ server %s is not running", b.node())
+	}
+	return b.vm
 }
 
 // Ctl runs rabbitmqctl for this broker, without its headings, and returns what it
@@ -286,10 +189,22 @@ func (b *Broker) Ctl(args ...string) string {
 	b.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.tb.Context()), ctlTimeout)
 	defer cancel()
-	args = append([]string{"--silent", "--node", b.node}, args...)
-	out, err := b.command(ctx, filepath.Join(b.programs, "rabbitmqctl"), args...).CombinedOutput()
+	args = append([]string{"--silent", "--node", b.node()}, args...)
+	out, err := b.command(ctx, "rabbitmqctl", args...).CombinedOutput()
 	if err != nil {
 		b.tb.Fatalf("rabbitmqctl %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
 }
+
+// Version returns the version that the broker's programs have, such as "4.3.6".
+func (b *Broker) Version() string {
+	b.tb.Helper()
+	return strings.TrimSpace(b.Ctl("version"))
+}
+
+// node returns the name that Erlang knows the broker by.
+func (b *Broker) node() string { return fmt.Sprintf("tidings-%d@%s", b.port, b.host) }
+
+// path returns where a file of the broker is, as the broker sees it.
+func (b *Broker) path(name string) string { return filepath.Join(b.dir, name) }

@@ -2,12 +2,14 @@ package testserver_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"net"
 	"os"
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +38,37 @@ func TestBrokerKeepsItsData(t *testing.T) {
 	if b.URL() != url {
 		t.Errorf("it has moved from %s to %s", url, b.URL())
 	}
+}
+
+// A broker is of the release that a test asks for.
+func TestReleases(t *testing.T) {
+	t.Parallel()
+	for _, v := range testserver.Versions {
+		if v.Server != testserver.RabbitMQServer || v.Debian == "" {
+			continue
+		}
+		t.Run(v.String(), func(t *testing.T) {
+			t.Parallel()
+			got := testserver.StartRabbitMQ(t, testserver.Release(v.Release)).Version()
+			switch compareReleases(got, v.Release) {
+			case -1:
+				t.Errorf("version %s", got)
+			case 1:
+				t.Logf("Debian %s has moved on to %s", v.Debian, got)
+			}
+		})
+	}
+}
+
+// compareReleases says whether a version such as "4.3.6" belongs to an earlier (-1) or later (1)
+// release than "4.3".
+func compareReleases(version, release string) int {
+	have, want := strings.Split(version, "."), strings.Split(release, ".")
+	return slices.CompareFunc(have[:min(len(have), len(want))], want, func(a, b string) int {
+		x, _ := strconv.Atoi(a)
+		y, _ := strconv.Atoi(b)
+		return cmp.Compare(x, y)
+	})
 }
 
 func wantVhosts(t *testing.T, b *testserver.Broker, want ...string) {
@@ -69,22 +102,13 @@ func TestBrokerDiesWithTheTest(t *testing.T) {
 		t.Skip("only Linux can see to that")
 	}
 	if os.Getenv(orphan) != "" {
-		t.Log("broker at " + testserver.StartRabbitMQ(t).Addr() + ".")
+		b := testserver.StartRabbitMQ(t)
+		t.Log("broker at " + b.Addr() + " in " + b.Folder() + ".")
 		<-t.Context().Done() // never: the parent kills this process
 	}
 	testserver.StartRabbitMQ(t) // skips where there is none, before the child does
-	// The child can't remove the broker's folder. It is not in t.TempDir, which the
-	// broker's user can't enter.
-	dir, err := os.MkdirTemp("", "testserver-") //nolint:usetesting // see above
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBrokerDiesWithTheTest$", "-test.v")
-	child.Env = append(os.Environ(), orphan+"=1", "TMPDIR="+dir)
+	child.Env = append(os.Environ(), orphan+"=1")
 	out, err := child.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -92,12 +116,13 @@ func TestBrokerDiesWithTheTest(t *testing.T) {
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var addr string
+	var addr, folder string
 	for lines := bufio.NewScanner(out); addr == "" && lines.Scan(); {
 		if _, after, ok := strings.Cut(lines.Text(), "broker at "); ok {
-			addr = strings.TrimSuffix(after, ".")
+			addr, folder, _ = strings.Cut(strings.TrimSuffix(after, "."), " in ")
 		}
 	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) }) // the child can't
 	if !answers(addr) {
 		t.Errorf("the child's broker %q does not answer", addr)
 	}

@@ -1,0 +1,100 @@
+package testserver
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Version is a release of a server that the library supports.
+type Version struct {
+	Server  Server
+	Release string // a minor release, such as "4.3"
+	// Debian is the release of Debian whose server the tests run, such as "trixie". It is
+	// empty for a version that is supported and not run.
+	Debian string
+}
+
+// Server is a program that the library connects to.
+type Server string
+
+// RabbitMQServer is the server of [StartRabbitMQ].
+const RabbitMQServer Server = "rabbitmq"
+
+// Versions is the one list of supported versions. The matrix runs it; docs/versions.md and
+// docker-compose.yml agree with it, or a test fails.
+var Versions = []Version{
+	{RabbitMQServer, "3.10", "bookworm"},
+	{RabbitMQServer, "3.13", ""},
+	{RabbitMQServer, "4.0", "trixie"},
+	{RabbitMQServer, "4.1", ""},
+	{RabbitMQServer, "4.2", ""},
+	{RabbitMQServer, "4.3", "sid"},
+}
+
+// String returns a version as TIDINGS_MATRIX names it, such as "rabbitmq-4.3".
+func (v Version) String() string { return string(v.Server) + "-" + v.Release }
+
+// variable names the environment variable that chooses the release of a private server.
+func (s Server) variable() string { return "TIDINGS_" + strings.ToUpper(string(s)) }
+
+// root returns the folder whose programs a private server of the given release consists
+// of. An empty release stands for the one that the environment chooses, else the installed
+// one.
+func (s Server) root(release string) (root, error) {
+	if release == "" {
+		release = os.Getenv(s.variable())
+	}
+	if release == "" {
+		return "", nil
+	}
+	for _, v := range Versions {
+		if v.Server == s && v.Release == release {
+			return v.root()
+		}
+	}
+	return "", fmt.Errorf("%s %s is not in the list of supported versions", s, release)
+}
+
+func (v Version) root() (root, error) {
+	if v.Debian == "" {
+		return "", fmt.Errorf("%s is supported, but no test runs it", v)
+	}
+	if v.Debian == codename("/etc/os-release") {
+		return "", nil // the installed programs
+	}
+	dir := filepath.Join(rootsFolder(), v.Debian)
+	if _, err := os.Stat(filepath.Join(dir, "usr")); err != nil {
+		return "", fmt.Errorf("%s comes from Debian %s, which is not in %s", v, v.Debian, dir)
+	}
+	if os.Getuid() != 0 {
+		return "", fmt.Errorf("only root can enter %s, which has %s", dir, v)
+	}
+	return root(dir), nil
+}
+
+// rootsFolder is where scripts/roots.sh installs other releases of Debian.
+func rootsFolder() string {
+	if dir := os.Getenv("TIDINGS_ROOTS"); dir != "" {
+		return dir
+	}
+	return "/var/cache/tidings/roots"
+}
+
+// codename returns the name of the Debian release that an os-release file describes, or "".
+func codename(osRelease string) string {
+	text, err := os.ReadFile(osRelease)
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(text)) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "VERSION_CODENAME="); ok {
+			return strings.Trim(name, `"`)
+		}
+	}
+	return ""
+}
+
+// rootsCommand installs the releases of Debian that the list names.
+const rootsCommand = "scripts/roots.sh"
