@@ -62,7 +62,9 @@
 // those that begin with tidings-tail. While a poison queue is looked through, its messages
 // are out of the sight of others, who wait.
 //
-// Events are published to, and bindings looked at of, the exchange of the URL, ?exchange=.
+// Commands work on the exchange of the URL, ?exchange=, and on the subscriptions to it. With
+// another exchange than "events", the names of its queues begin with the exchange and a
+// slash, but commands take and print the names of subscriptions.
 //
 // # Building
 //

@@ -31,7 +31,8 @@ func TestWatermillSuiteOnRabbitMQ(t *testing.T) {
 		ContextPreserved:                 false, // the context of Publish does not travel, only what is in the metadata
 		RestartServiceCommand:            nil,   // the broker that tests find is not theirs to restart; internal/faults has its own
 	}
-	cfg := rabbitmq.Config{URLs: []string{testserver.RabbitMQ(t)}, Exchange: "suite-" + uuid.NewString()[:13]}
+	cfg := rabbitmq.Config{URLs: []string{testserver.RabbitMQ(t)}} // its topics are unique
+	own := "suite-" + uuid.NewString()[:13]
 	made := &subscriptions{names: make(map[string]bool)}
 	t.Cleanup(func() { made.remove(t, cfg) })
 	connect := func(t *testing.T, group string) (message.Publisher, message.Subscriber) {
@@ -45,7 +46,7 @@ func TestWatermillSuiteOnRabbitMQ(t *testing.T) {
 	tests.TestPubSub(t, features,
 		func(t *testing.T) (message.Publisher, message.Subscriber) {
 			t.Helper()
-			return connect(t, cfg.Exchange)
+			return connect(t, own)
 		},
 		connect,
 	)
@@ -70,7 +71,7 @@ func (n noted) Subscribe(ctx context.Context, s transports.Subscription) (<-chan
 	return n.Transport.Subscribe(ctx, s)
 }
 
-// remove leaves the broker as it was, but for an exchange without bindings.
+// remove leaves the broker as it was, but for what all services share.
 func (s *subscriptions) remove(t *testing.T, cfg rabbitmq.Config) {
 	t.Helper()
 	ctx := context.Background()

@@ -2,6 +2,8 @@ package rabbitmq
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -44,17 +46,33 @@ func newBench(t *testing.T, change func(*Config)) *bench {
 				t.Errorf("clean up %s: %v", name, err)
 			}
 		}
-		ch := dialRaw(t)
-		for name := range b.subs {
-			if _, err := ch.QueueDelete(name+removedSuffix, false, false, false); err != nil {
-				t.Errorf("clean up %s: %v", name, err)
-			}
-		}
-		if err := ch.ExchangeDelete(b.id, false, false); err != nil {
-			t.Errorf("clean up: %v", err)
-		}
+		removeTopology(t, b.names, slices.Collect(maps.Keys(b.subs))...)
 	})
 	return b
+}
+
+// removeTopology deletes what transports with these names have made, except for the queues
+// of the subscriptions, which are removed already.
+func removeTopology(t *testing.T, n names, removed ...string) {
+	t.Helper()
+	ch := dialRaw(t)
+	queues, exchanges := []string{n.unrouted, n.discard}, []string{n.exchange, n.retry, n.unrouted, n.due}
+	for k := range delayQueues {
+		queues, exchanges = append(queues, n.delay(k)), append(exchanges, n.delay(k))
+	}
+	for _, name := range removed {
+		queues = append(queues, n.removed(name))
+	}
+	for _, queue := range queues {
+		if _, err := ch.QueueDelete(queue, false, false, false); err != nil {
+			t.Errorf("clean up: %v", err)
+		}
+	}
+	for _, exchange := range exchanges {
+		if err := ch.ExchangeDelete(exchange, false, false); err != nil {
+			t.Errorf("clean up: %v", err)
+		}
+	}
 }
 
 // open opens a further transport like the first.
@@ -152,8 +170,14 @@ func (b *bench) eventually(what string, done func() bool) {
 	}
 }
 
-// ready returns how many messages wait in a queue.
-func (b *bench) ready(queue string) int {
+// ready returns how many messages wait for a subscription.
+func (b *bench) ready(subscription string) int {
+	b.Helper()
+	return b.depth(b.names.queue(subscription))
+}
+
+// depth returns how many messages wait in a queue.
+func (b *bench) depth(queue string) int {
 	b.Helper()
 	q, err := b.raw.QueueDeclarePassive(queue, true, false, false, false, nil)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/gotidings/tidings/transports"
@@ -64,7 +65,9 @@ type Config struct {
 	// transports.Open takes may have, see the package's documentation.
 	URLs []string
 
-	// Exchange is the durable topic exchange to publish to. "" means "events".
+	// Exchange is the durable topic exchange to publish to, without a slash. "" means
+	// "events". The names of queues and of the other exchanges begin with it and a slash,
+	// except with the default, so several environments can share a vhost.
 	Exchange string
 
 	// QueueType is that of durable subscriptions. "" means [Quorum]. A queue that
@@ -131,7 +134,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.PublishChannels, 2)
 	setDefault(&c.ConfirmWindow, 256)
 	if c.Exchange == "" {
-		c.Exchange = "events"
+		c.Exchange = defaultExchange
 	}
 	if c.QueueType == "" {
 		c.QueueType = Quorum
@@ -160,8 +163,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// maxExchangeName leaves room in a short string, of 255 bytes at most.
-const maxExchangeName = 255
+// maxExchangeName leaves room for the names of subscriptions behind it, see names.
+const maxExchangeName = 127
 
 // validate returns every fault of a configuration with defaults in one joined error.
 func (c Config) validate() error {
@@ -171,7 +174,10 @@ func (c Config) validate() error {
 		fault("URLs is empty; it takes at least one, such as %q", "amqp://localhost:5672/")
 	}
 	if len(c.Exchange) > maxExchangeName {
-		fault("Exchange has %d bytes; the protocol allows %d", len(c.Exchange), maxExchangeName)
+		fault("Exchange has %d bytes; at most %d are allowed, because queue names begin with it", len(c.Exchange), maxExchangeName)
+	}
+	if strings.Contains(c.Exchange, slash) {
+		fault("Exchange is %q; it must not contain %q, which follows it in queue names", c.Exchange, slash)
 	}
 	if c.QueueType != Quorum && c.QueueType != Classic {
 		fault("QueueType is %q; it takes %q or %q", c.QueueType, Quorum, Classic)

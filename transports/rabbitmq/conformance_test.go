@@ -60,15 +60,12 @@ func conformance(t *testing.T, as func(*Transport) transports.Transport) transpo
 		})
 }
 
-// newExchange returns the name of an exchange that the test's end deletes.
+// newExchange returns the name of an exchange that the test's end deletes with all that
+// belongs to it.
 func newExchange(t *testing.T) string {
 	t.Helper()
 	name := "test-" + uuid.NewString()[:13]
-	t.Cleanup(func() {
-		if err := dialRaw(t).ExchangeDelete(name, false, false); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { removeTopology(t, namesOf(name)) })
 	return name
 }
 

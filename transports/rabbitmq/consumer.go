@@ -105,7 +105,7 @@ func (c *consumer) receive(ctx context.Context, careful bool) (*reception, error
 			return err
 		}
 		r.ch, r.lost = ch, ch.NotifyClose(make(chan *amqp.Error, 1))
-		return r.consume(c.sub)
+		return r.consume(c.t.names.queue(c.sub.Name), c.sub.Concurrency)
 	})
 	if err != nil {
 		return nil, err
@@ -114,7 +114,7 @@ func (c *consumer) receive(ctx context.Context, careful bool) (*reception, error
 	return r, nil
 }
 
-// declareDelays makes the delay tiers before the first message fails. Failures come when
+// declareDelays makes the delay queues before the first message fails. Failures come when
 // something breaks, and a broker that dies within a second of making a queue may lose it.
 func (c *consumer) declareDelays(ctx context.Context, ch *amqp.Channel) error {
 	if c.sub.Ephemeral {
@@ -246,23 +246,22 @@ func (c *consumer) widen(r *reception, d *amqp.Delivery) outcome {
 	}
 	r.tag += "+"
 	r.careful = false
-	if err := r.consume(c.sub); err != nil {
+	if err := r.consume(c.t.names.queue(c.sub.Name), c.sub.Concurrency); err != nil {
 		return channelLost
 	}
 	return c.deliver(r, d)
 }
 
 // consume makes r's channel consume with the prefetch of its mode.
-func (r *reception) consume(s transports.Subscription) (err error) {
-	prefetch := s.Concurrency
+func (r *reception) consume(queue string, prefetch int) (err error) {
 	if r.careful {
 		prefetch = 1
 	}
 	if err := r.ch.Qos(min(prefetch, maxPrefetch), 0, false); err != nil {
 		return fmt.Errorf("set prefetch: %w", err)
 	}
-	r.deliveries, err = r.ch.Consume(s.Name, r.tag, false, false, false, false, nil)
-	return explain("queue", s.Name, err)
+	r.deliveries, err = r.ch.Consume(queue, r.tag, false, false, false, false, nil)
+	return explain("queue", queue, err)
 }
 
 // hopeless reports whether a message is to be given up without another try. In an ordered
@@ -360,7 +359,7 @@ func (c *consumer) drain(r *reception) {
 		giving.Wait()
 	}
 	if c.atMost(0, nil) == goOn && c.sub.Ephemeral {
-		_, _ = r.ch.QueueDelete(poisonQueue(c.sub.Name), false, false, false) // else it goes with the connection
+		_, _ = r.ch.QueueDelete(c.t.names.poison(c.sub.Name), false, false, false) // else it goes with the connection
 	}
 }
 

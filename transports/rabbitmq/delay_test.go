@@ -14,6 +14,7 @@ import (
 
 func TestDelayBy(t *testing.T) {
 	t.Parallel()
+	n := namesOf(defaultExchange)
 	for _, c := range []struct {
 		delay    time.Duration
 		exchange string
@@ -26,14 +27,14 @@ func TestDelayBy(t *testing.T) {
 		{30 * 24 * time.Hour, "tidings.delay.21", []int{8, 10, 11, 15, 16, 17, 18, 21}},
 	} {
 		m := outgoing{exchange: "to", msg: amqp.Publishing{Headers: amqp.Table{}}}
-		if err := delayBy(&m, c.delay); err != nil {
+		if err := n.delayBy(&m, c.delay); err != nil {
 			t.Errorf("%v: %v", c.delay, err)
 			continue
 		}
 		want := amqp.Table{dueHeader: "to"}
 		var sum time.Duration
 		for _, k := range c.tiers {
-			want[tierHeaderOf(k)] = true
+			want[delayHeaderOf(k)] = true
 			sum += time.Second << k
 		}
 		if diff := cmp.Diff(want, m.msg.Headers); diff != "" || m.exchange != c.exchange {
@@ -44,7 +45,7 @@ func TestDelayBy(t *testing.T) {
 		}
 	}
 	m := outgoing{msg: amqp.Publishing{Headers: amqp.Table{}}}
-	if err := delayBy(&m, 30*24*time.Hour+1); !errors.Is(err, transports.ErrUnsupported) {
+	if err := n.delayBy(&m, 30*24*time.Hour+1); !errors.Is(err, transports.ErrUnsupported) {
 		t.Errorf("over 30 days: %v; want ErrUnsupported", err)
 	}
 }
@@ -80,7 +81,7 @@ func TestWhatNobodyWaitsForBlocksNoTier(t *testing.T) {
 	gone, stays := b.sub("gone", 1), b.sub("stays", 1)
 	b.subscribe(b.Transport, gone)
 	ch := b.subscribe(b.Transport, stays)
-	unrouted := b.ready(unroutedName)
+	unrouted := b.depth(b.names.unrouted)
 	const messages = 40
 	for i := range messages {
 		if err := b.Requeue(t.Context(), gone.Name, newMessage(t, strconv.Itoa(i)), time.Second); err != nil {
@@ -97,7 +98,7 @@ func TestWhatNobodyWaitsForBlocksNoTier(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.ack(ch, "mine")
-	b.eventually("what nobody waits for is kept", func() bool { return b.ready(unroutedName) >= unrouted+messages })
+	b.eventually("what nobody waits for is kept", func() bool { return b.depth(b.names.unrouted) >= unrouted+messages })
 }
 
 // The broker drops what it takes for a dead-letter circle without a word: the same

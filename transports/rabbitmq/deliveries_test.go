@@ -13,11 +13,11 @@ import (
 	"github.com/gotidings/tidings/transports"
 )
 
-// crash delivers the first message of a queue to somebody who dies with it, n times.
-func (b *bench) crash(queue string, n int) {
+// crash delivers the first message of a subscription to somebody who dies with it, n times.
+func (b *bench) crash(subscription string, n int) {
 	b.Helper()
 	for range n {
-		d, ok, err := b.raw.Get(queue, false)
+		d, ok, err := b.raw.Get(b.names.queue(subscription), false)
 		if err != nil || !ok {
 			b.Fatalf("get: %t, %v", ok, err)
 		}
@@ -164,7 +164,7 @@ func TestWhatTheBrokerGivesUpIsListedAndRedriven(t *testing.T) {
 	b.declared(s)
 	b.publish("1")
 	b.crash(s.Name, deliveryLimit+1)
-	b.eventually("the broker has given it up", func() bool { return b.ready(poisonQueue(s.Name)) == 1 })
+	b.eventually("the broker has given it up", func() bool { return b.depth(b.names.poison(s.Name)) == 1 })
 	list := b.list(s.Name)
 	if len(list) != 1 || !strings.Contains(list[0].Reason, "given up by the broker (delivery_limit)") {
 		t.Fatalf("listed: %+v", list)

@@ -37,12 +37,19 @@
 //	    ▲
 //	exchanges and queues tidings.delay.00 to .21, exchange tidings.due
 //
-// All of it is durable. Queues are quorum queues. The delay tiers are shared by all
-// services of a vhost: a message waits 2^k seconds in the tier k, for each bit of its
-// delay. They are made with the first durable subscription. Messages that find no queue at
-// the end of that, because their subscription was removed, are kept in the queue tidings.unrouted, the newest 100,000. Ephemeral
+// All of it is durable, and every queue is a quorum queue: nothing that is shared lives on
+// one node. The delay queues are shared by all services of an exchange. A message waits 2^k
+// seconds in the delay queue k, for each bit of its delay. They are made with the first
+// durable subscription. Messages that find no queue afterwards, because their subscription
+// was removed, are kept in the queue tidings.unrouted, the newest 100,000. A copy of each
+// delayed event ends in the queue tidings.discard, which keeps none. Ephemeral
 // subscriptions have exclusive queues, which end with the connection, and say so by
 // OnInterruption.
+//
+// With another exchange than "events", the names of the queues and of the other exchanges
+// begin with it: staging/shop.mail, staging/shop.mail:poison, staging/tidings.delay.00. So
+// environments that share a vhost, each with its exchange, share no queue. Subscriptions
+// whose names contain a slash always have the exchange in front: events/shop/mail.
 //
 // Queue arguments can't be changed. To switch a subscription to ordered, or to another
 // queue type, subscribe under a new name, let the old queue run empty and remove the old
@@ -70,7 +77,8 @@
 //
 // Delays are whole seconds, rounded up, and 30 days at most. Payloads are limited to
 // [Config.MaxMessageBytes], and all the metadata of a message to one frame, 128 KiB by
-// default. Names of subscriptions have 247 bytes at most. Queues are not bounded: the
+// default. Names of subscriptions have 247 bytes at
+// most, less the exchange in front of them. Queues are not bounded: the
 // broker's memory and disk alarms hold publishers back. [Transport.Depth] does not know
 // what is in flight or delayed. Listing a poison queue takes its messages into memory.
 //
@@ -83,7 +91,7 @@
 // The broker, not this package, is at risk in the first second of a new quorum queue: a
 // single node of 3.10 that is killed within about a second after it has made the queue
 // loses what was confirmed there, and the queue has no leader any more. Subscribing then
-// fails with "waiting for the broker's answer", and where it is a delay tier, what should
+// fails with "waiting for the broker's answer", and where it is a delay queue, what should
 // wait there comes again after half a minute instead. This makes it usable again, with the
 // vhost (%2F is "/") and the queue's name:
 //

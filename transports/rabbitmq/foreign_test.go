@@ -46,7 +46,7 @@ func TestMessagesOfStrangersAreHandledOrPoisoned(t *testing.T) {
 	if !got[`ada@example.com 1 "m"`] || !got[`bob@example.com 1 ""`] {
 		t.Errorf("handled: %v", got)
 	}
-	b.eventually("the rest is poisoned", func() bool { return b.ready(poisonQueue(b.id+".customers")) == 4 })
+	b.eventually("the rest is poisoned", func() bool { return b.depth(b.names.poison(b.id+".customers")) == 4 })
 	reasons := make(map[string]bool)
 	for p, err := range service.Poisoned(t.Context(), "customers") {
 		if err != nil {

@@ -37,7 +37,7 @@ type Management struct {
 	base           string
 	user, password string
 	vhost          string
-	exchange       string
+	names          names
 	client         *http.Client
 }
 
@@ -68,7 +68,7 @@ func NewManagement(cfg ManagementConfig) (*Management, error) {
 	m := &Management{
 		base: u.Scheme + "://" + u.Host + strings.TrimSuffix(u.EscapedPath(), "/"),
 		user: l.user, password: l.password, vhost: l.vhost,
-		exchange: settings.withDefaults().Exchange, client: cmp.Or(cfg.Client, http.DefaultClient),
+		names: namesOf(settings.withDefaults().Exchange), client: cmp.Or(cfg.Client, http.DefaultClient),
 	}
 	if u.User != nil {
 		m.user = u.User.Username()
@@ -94,8 +94,8 @@ type managedBinding struct {
 	Key         string `json:"routing_key"`
 }
 
-// Subscriptions lists the subscriptions of the exchange: the queues that have a poison
-// queue, except those that are bound to other exchanges only. A poison queue whose
+// Subscriptions lists the subscriptions of the exchange: the queues with its names that have
+// a poison queue, except those that are bound to other exchanges only. A poison queue whose
 // subscription is gone is listed as a subscription without topics.
 func (m *Management) Subscriptions(ctx context.Context) ([]transports.SubscriptionInfo, error) {
 	var queues []managedQueue
@@ -114,8 +114,8 @@ func (m *Management) Subscriptions(ctx context.Context) ([]transports.Subscripti
 	elsewhere := make(map[string]bool) // bound to an exchange that is not ours
 	for _, b := range bindings {
 		switch {
-		case b.Kind != "queue" || b.Source == "" || b.Source == retryExchange:
-		case b.Source == m.exchange:
+		case b.Kind != "queue" || b.Source == "" || b.Source == m.names.retry:
+		case b.Source == m.names.exchange:
 			topics[b.Destination] = append(topics[b.Destination], b.Key)
 		default:
 			elsewhere[b.Destination] = true
@@ -123,12 +123,13 @@ func (m *Management) Subscriptions(ctx context.Context) ([]transports.Subscripti
 	}
 	list := []transports.SubscriptionInfo{}
 	for _, q := range queues {
-		name, poison := strings.CutSuffix(q.Name, poisonSuffix)
-		if !poison || elsewhere[name] && topics[name] == nil {
+		queue, poison := strings.CutSuffix(q.Name, poisonSuffix)
+		name, ours := m.names.subscription(queue)
+		if !poison || !ours || elsewhere[queue] && topics[queue] == nil {
 			continue
 		}
-		own := byName[name] // without a name when it is gone
-		info := transports.SubscriptionInfo{Name: name, Topics: append([]string{}, topics[name]...), Ephemeral: q.Exclusive, Arguments: own.Arguments}
+		own := byName[queue] // without a name when it is gone
+		info := transports.SubscriptionInfo{Name: name, Topics: append([]string{}, topics[queue]...), Ephemeral: q.Exclusive, Arguments: own.Arguments}
 		slices.Sort(info.Topics)
 		list = append(list, info)
 	}
@@ -140,9 +141,9 @@ func (m *Management) Subscriptions(ctx context.Context) ([]transports.Subscripti
 // What is delayed is [transports.UnknownDepth].
 func (m *Management) Depth(ctx context.Context, subscription string) (transports.Depth, error) {
 	var q, poison managedQueue
-	err := m.get(ctx, m.queuePath(subscription), &q)
+	err := m.get(ctx, m.queuePath(m.names.queue(subscription)), &q)
 	if err == nil {
-		err = m.get(ctx, m.queuePath(poisonQueue(subscription)), &poison)
+		err = m.get(ctx, m.queuePath(m.names.poison(subscription)), &poison)
 	}
 	if errors.Is(err, errNotFound) {
 		err = fmt.Errorf("%w: there is no queue %q", transports.ErrNoSubscription, subscription)

@@ -41,23 +41,24 @@ func TestManagedSubscriptions(t *testing.T) {
 	t.Parallel()
 	m := managed(t, map[string]string{
 		"/api/queues/a%2Fb": `[
-			{"name":"shop.mail","arguments":{"x-queue-type":"quorum"},"messages_ready":1},{"name":"shop.mail:poison"},
-			{"name":"live","exclusive":true},{"name":"live:poison","exclusive":true},
-			{"name":"left:poison"},
-			{"name":"theirs"},{"name":"theirs:poison"},
-			{"name":"shared"},{"name":"shared:poison"},
-			{"name":"unbound"},{"name":"unbound:poison"},
-			{"name":"foreign"},{"name":"tidings.unrouted"},{"name":"shop.mail:removed"}]`,
+			{"name":"mine/shop.mail","arguments":{"x-queue-type":"quorum"},"messages_ready":1},{"name":"mine/shop.mail:poison"},
+			{"name":"mine/live","exclusive":true},{"name":"mine/live:poison","exclusive":true},
+			{"name":"mine/left:poison"},
+			{"name":"mine/theirs"},{"name":"mine/theirs:poison"},
+			{"name":"shop.mail"},{"name":"shop.mail:poison"},{"name":"other/shop.mail:poison"},
+			{"name":"mine/shared"},{"name":"mine/shared:poison"},
+			{"name":"mine/unbound"},{"name":"mine/unbound:poison"},
+			{"name":"mine/foreign"},{"name":"mine/tidings.unrouted"},{"name":"mine/shop.mail:removed"}]`,
 		"/api/bindings/a%2Fb": `[
-			{"source":"","destination":"shop.mail","destination_type":"queue","routing_key":"shop.mail"},
-			{"source":"tidings.retry","destination":"unbound","destination_type":"queue","routing_key":"unbound"},
-			{"source":"mine","destination":"shop.mail","destination_type":"queue","routing_key":"order.shipped"},
-			{"source":"mine","destination":"shop.mail","destination_type":"queue","routing_key":"order.created"},
-			{"source":"mine","destination":"live","destination_type":"queue","routing_key":"#"},
-			{"source":"mine","destination":"unbound","destination_type":"exchange","routing_key":"#"},
-			{"source":"other","destination":"theirs","destination_type":"queue","routing_key":"a"},
-			{"source":"other","destination":"shared","destination_type":"queue","routing_key":"a"},
-			{"source":"mine","destination":"shared","destination_type":"queue","routing_key":"b"}]`,
+			{"source":"","destination":"mine/shop.mail","destination_type":"queue","routing_key":"mine/shop.mail"},
+			{"source":"mine/tidings.retry","destination":"mine/unbound","destination_type":"queue","routing_key":"mine/unbound"},
+			{"source":"mine","destination":"mine/shop.mail","destination_type":"queue","routing_key":"order.shipped"},
+			{"source":"mine","destination":"mine/shop.mail","destination_type":"queue","routing_key":"order.created"},
+			{"source":"mine","destination":"mine/live","destination_type":"queue","routing_key":"#"},
+			{"source":"mine","destination":"mine/unbound","destination_type":"exchange","routing_key":"#"},
+			{"source":"other","destination":"mine/theirs","destination_type":"queue","routing_key":"a"},
+			{"source":"other","destination":"mine/shared","destination_type":"queue","routing_key":"a"},
+			{"source":"mine","destination":"mine/shared","destination_type":"queue","routing_key":"b"}]`,
 	})
 	got, err := m.Subscriptions(t.Context())
 	if err != nil {
@@ -78,9 +79,9 @@ func TestManagedSubscriptions(t *testing.T) {
 func TestManagedDepth(t *testing.T) {
 	t.Parallel()
 	m := managed(t, map[string]string{
-		"/api/queues/a%2Fb/s":          `{"name":"s","messages_ready":3,"messages_unacknowledged":2}`,
-		"/api/queues/a%2Fb/s%3Apoison": `{"messages_ready":4,"messages_unacknowledged":1}`,
-		"/api/queues/a%2Fb/s:poison":   `{"messages_ready":4,"messages_unacknowledged":1}`,
+		"/api/queues/a%2Fb/mine%2Fs":          `{"name":"s","messages_ready":3,"messages_unacknowledged":2}`,
+		"/api/queues/a%2Fb/mine%2Fs%3Apoison": `{"messages_ready":4,"messages_unacknowledged":1}`,
+		"/api/queues/a%2Fb/mine%2Fs:poison":   `{"messages_ready":4,"messages_unacknowledged":1}`,
 	})
 	got, err := m.Depth(t.Context(), "s")
 	if want := (transports.Depth{Ready: 3, InFlight: 2, Delayed: transports.UnknownDepth, Poisoned: 5}); got != want || err != nil {

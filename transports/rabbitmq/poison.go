@@ -98,7 +98,7 @@ func (t *Transport) RequeuePoisoned(ctx context.Context, subscription string, ke
 			msg := t.readPoisoned(&chunk[i], subscription).Message
 			transports.StripHeaders(msg.Metadata)
 			messages[i] = t.copyOf(msg)
-			messages[i].key = subscription
+			messages[i].key = t.names.queue(subscription)
 		}
 		return t.store(ctx, messages...)
 	})
@@ -167,7 +167,7 @@ func (t *Transport) walk(ctx context.Context, subscription string, f func(*walke
 }
 
 func (t *Transport) walkLocked(ctx context.Context, subscription string, f func(*walker, []amqp.Delivery) error) error {
-	if err := canExist(subscription); err != nil {
+	if err := t.canExist(subscription); err != nil {
 		return err
 	}
 	if err := t.con.start(ctx); err != nil {
@@ -178,7 +178,7 @@ func (t *Transport) walkLocked(ctx context.Context, subscription string, f func(
 		return err
 	}
 	defer unlock()
-	w := walker{queue: poisonQueue(subscription)}
+	w := walker{queue: t.names.poison(subscription)}
 	if w.expected, err = t.inspect(ctx, w.queue); err != nil {
 		return err
 	}
@@ -304,7 +304,7 @@ func (w *walker) next(ctx context.Context) (chunk []amqp.Delivery, err error) {
 // subscription's poison queue: they are out of others' sight meanwhile. It is held by a
 // queue of the connection's own, which ends with its channel.
 func (t *Transport) lock(ctx context.Context, subscription string) (unlock func(), err error) {
-	name := subscription + lockSuffix
+	name := t.names.lock(subscription)
 	mine, _ := t.locks.LoadOrStore(name, newTurn()) // the broker takes all of a transport for one
 	held := mine.(turn)
 	if err := held.take(ctx, "waiting for another look at the poison queue to end"); err != nil {

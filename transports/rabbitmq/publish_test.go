@@ -57,12 +57,12 @@ func TestUnroutableEventIsKept(t *testing.T) {
 	// Other tests use the queue as well, so it is searched, and left as it is.
 	ch := dialRaw(t)
 	for {
-		d, ok, err := ch.Get(unroutedName, false)
+		d, ok, err := ch.Get(b.names.unrouted, false)
 		if err != nil || !ok {
 			t.Fatalf("the event is not there: %v", err)
 		}
 		if d.RoutingKey == topic {
-			if d.MessageId != "kept" || d.Exchange != unroutedName {
+			if d.MessageId != "kept" || d.Exchange != b.names.unrouted {
 				t.Errorf("kept as %+v", d)
 			}
 			if err := d.Ack(false); err != nil {

@@ -27,15 +27,15 @@ func (t *Transport) Requeue(ctx context.Context, subscription string, msg *messa
 }
 
 func (t *Transport) requeue(ctx context.Context, subscription string, msg *message.Message, delay time.Duration) error {
-	if err := canExist(subscription); err != nil {
+	if err := t.canExist(subscription); err != nil {
 		return err
 	}
 	m := t.copyOf(msg)
 	if delay <= 0 {
-		m.key = subscription // by the default exchange, which says so when there is no such queue
+		m.key = t.names.queue(subscription) // by the default exchange, which says so when there is no such queue
 		return t.store(ctx, m)[0]
 	}
-	// The message leaves a tier without anyone who looks at it, so the subscription has
+	// The message leaves a delay queue without anyone who looks at it, so the subscription has
 	// to be there now. One that is removed later finds it in tidings.unrouted.
 	if err := t.mustExist(ctx, subscription); err != nil {
 		return err
@@ -43,8 +43,8 @@ func (t *Transport) requeue(ctx context.Context, subscription string, msg *messa
 	if err := t.ensureDelays(ctx); err != nil {
 		return err
 	}
-	m.exchange, m.key = retryExchange, subscription
-	if err := delayBy(&m, delay); err != nil {
+	m.exchange, m.key = t.names.retry, t.names.queue(subscription)
+	if err := t.names.delayBy(&m, delay); err != nil {
 		return err
 	}
 	return t.store(ctx, m)[0]
@@ -65,13 +65,13 @@ func (t *Transport) RequeueBatch(ctx context.Context, subscription string, messa
 }
 
 func (t *Transport) requeueBatch(ctx context.Context, subscription string, messages []*message.Message) error {
-	if err := canExist(subscription); err != nil {
+	if err := t.canExist(subscription); err != nil {
 		return err
 	}
 	batch := make([]outgoing, len(messages))
 	for i, msg := range messages {
 		batch[i] = t.copyOf(msg)
-		batch[i].key = subscription
+		batch[i].key = t.names.queue(subscription)
 	}
 	return failuresOf(t.store(ctx, batch...))
 }
@@ -89,11 +89,11 @@ func (t *Transport) Poison(ctx context.Context, subscription string, msg *messag
 }
 
 func (t *Transport) poison(ctx context.Context, subscription string, msg *message.Message) error {
-	if err := canExist(subscription); err != nil {
+	if err := t.canExist(subscription); err != nil {
 		return err
 	}
 	m := t.copyOf(msg)
-	m.key = poisonQueue(subscription)
+	m.key = t.names.poison(subscription)
 	return t.store(ctx, m)[0]
 }
 
@@ -115,7 +115,7 @@ func (t *Transport) store(ctx context.Context, messages ...outgoing) []error {
 		case m.exchange == "":
 			results[i] = fmt.Errorf("%w: there is no queue %q", transports.ErrNoSubscription, m.key)
 		default:
-			t.delays.forget() // somebody has deleted a tier
+			t.delays.forget() // somebody has deleted a delay queue
 			results[i] = fmt.Errorf("exchange %q: %w", m.exchange, err)
 		}
 	}
@@ -124,9 +124,9 @@ func (t *Transport) store(ctx context.Context, messages ...outgoing) []error {
 
 // canExist returns [transports.ErrNoSubscription] for a name that is too long for a
 // queue. The client ends the connection, which is everybody's, when it can't write one.
-func canExist(subscription string) error {
-	if len(subscription) > maxSubscriptionName {
-		return fmt.Errorf("%w: a name has %d bytes at most", transports.ErrNoSubscription, maxSubscriptionName)
+func (t *Transport) canExist(subscription string) error {
+	if t.names.tooLong(subscription) {
+		return fmt.Errorf("%w: a name has %d bytes at most", transports.ErrNoSubscription, t.names.limit(subscription))
 	}
 	return nil
 }
@@ -141,7 +141,7 @@ func (t *Transport) mustExist(ctx context.Context, subscription string) error {
 		}
 	}
 	t.mu.Unlock()
-	_, err := t.inspect(ctx, subscription)
+	_, err := t.inspect(ctx, t.names.queue(subscription))
 	return err
 }
 
@@ -166,22 +166,22 @@ func (t *Transport) inspect(ctx context.Context, queue string) (int, error) {
 }
 
 // Depth counts what is ready in a subscription's queue and in its poison queue. The
-// protocol does not tell what is in flight or waits in a delay tier: those are
+// protocol does not tell what is in flight or waits in a delay queue: those are
 // [transports.UnknownDepth]. A quorum queue that is too busy to answer, within 250 ms on
 // RabbitMQ 3.10, is reported as empty.
 func (t *Transport) Depth(ctx context.Context, subscription string) (transports.Depth, error) {
 	if t.isClosed() {
 		return transports.Depth{}, closedError("rabbitmq: depth")
 	}
-	err := canExist(subscription)
+	err := t.canExist(subscription)
 	ready := 0
 	if err == nil {
-		ready, err = t.inspect(ctx, subscription)
+		ready, err = t.inspect(ctx, t.names.queue(subscription))
 	}
 	if err != nil {
 		return transports.Depth{}, fmt.Errorf("rabbitmq: depth of %s: %w", subscription, err)
 	}
-	poisoned, err := t.inspect(ctx, poisonQueue(subscription))
+	poisoned, err := t.inspect(ctx, t.names.poison(subscription))
 	if err != nil && !errors.Is(err, transports.ErrNoSubscription) {
 		return transports.Depth{}, fmt.Errorf("rabbitmq: depth of %s: %w", subscription, err)
 	}
@@ -193,12 +193,12 @@ func (t *Transport) Depth(ctx context.Context, subscription string) (transports.
 
 // RemoveSubscription deletes a subscription's queue and poison queue with what is in
 // them. Its consumers, in whichever process, see their channel closed; what waits for it
-// in a delay tier ends in the queue "tidings.unrouted".
+// in a delay queue ends in the queue "tidings.unrouted".
 func (t *Transport) RemoveSubscription(ctx context.Context, name string) error {
 	if t.isClosed() {
 		return closedError("rabbitmq: remove subscription")
 	}
-	if len(name) > maxSubscriptionName {
+	if t.names.tooLong(name) {
 		return nil // such a subscription was never made
 	}
 	if err := t.con.start(ctx); err != nil {
@@ -206,10 +206,10 @@ func (t *Transport) RemoveSubscription(ctx context.Context, name string) error {
 	}
 	fail := func(err error) error { return fmt.Errorf("rabbitmq: remove subscription %s: %w", name, err) }
 	// Consumers are told that their queue is gone, and not why. This says why.
-	note := name + removedSuffix
+	note := t.names.removed(name)
 	err := t.con.run(ctx, func(ch *amqp.Channel) error {
 		_, err := ch.QueueDeclare(note, true, false, false, false, amqp.Table{
-			"x-queue-type": string(Classic), "x-expires": t.removedExpiry.Milliseconds(), "x-message-ttl": t.removedExpiry.Milliseconds(),
+			"x-queue-type": string(Quorum), "x-expires": t.removedExpiry.Milliseconds(), "x-message-ttl": t.removedExpiry.Milliseconds(),
 		})
 		return explain("queue", note, err)
 	})
@@ -220,7 +220,7 @@ func (t *Transport) RemoveSubscription(ctx context.Context, name string) error {
 		return fail(err)
 	}
 	err = t.con.run(ctx, func(ch *amqp.Channel) error {
-		for _, queue := range []string{name, poisonQueue(name)} { // RabbitMQ makes no error of one that is not there
+		for _, queue := range []string{t.names.queue(name), t.names.poison(name)} { // RabbitMQ makes no error of one that is not there
 			if _, err := ch.QueueDelete(queue, false, false, false); err != nil {
 				return err
 			}
@@ -243,7 +243,7 @@ const newsOfDeletion = 250 * time.Millisecond
 // removals returns how often a subscription was removed lately. A consumer whose queue
 // is gone compares it with what it was when it began.
 func (t *Transport) removals(ctx context.Context, subscription string) (int, error) {
-	n, err := t.inspect(ctx, subscription+removedSuffix)
+	n, err := t.inspect(ctx, t.names.removed(subscription))
 	if errors.Is(err, transports.ErrNoSubscription) {
 		return 0, nil
 	}

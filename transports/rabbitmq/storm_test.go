@@ -89,17 +89,17 @@ func TestDeletedTierIsMadeAgain(t *testing.T) {
 	if err := b.ensureDelays(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	tier := tierName(tiers - 1) // nobody else waits for so long
-	if err := b.raw.ExchangeDelete(tier, false, false); err != nil {
+	waiting := b.names.delay(delayQueues - 1)
+	if err := b.raw.ExchangeDelete(waiting, false, false); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Requeue(t.Context(), s.Name, newMessage(t, b.id), maxDelay); err != nil {
 		t.Errorf("requeue: %v", err)
 	}
 	for {
-		d, ok, err := b.raw.Get(tier, false)
+		d, ok, err := b.raw.Get(waiting, false)
 		if err != nil || !ok {
-			t.Fatalf("the message does not wait in %s: %v", tier, err)
+			t.Fatalf("the message does not wait in %s: %v", waiting, err)
 		}
 		if d.MessageId == b.id {
 			if err := d.Ack(false); err != nil {
@@ -140,7 +140,7 @@ func TestRemovedTwice(t *testing.T) {
 	if _, err := tr.Depth(ctx, s.Name); err == nil {
 		t.Error("the queue was made again")
 	}
-	if _, err := b.raw.QueueDelete(s.Name+removedSuffix, false, false, false); err != nil { // else it has other arguments
+	if _, err := b.raw.QueueDelete(b.names.removed(s.Name), false, false, false); err != nil { // else it has other arguments
 		t.Error(err)
 	}
 }
@@ -173,7 +173,7 @@ func TestExpiredMessageIsListedAsSuch(t *testing.T) {
 	if err := b.raw.PublishWithContext(t.Context(), b.id, "a", false, false, foreign); err != nil {
 		t.Fatal(err)
 	}
-	b.eventually("it has expired", func() bool { return b.ready(poisonQueue(s.Name)) == 1 })
+	b.eventually("it has expired", func() bool { return b.depth(b.names.poison(s.Name)) == 1 })
 	if list := b.list(s.Name); len(list) != 1 || list[0].Reason != "given up by the broker (expired)" {
 		t.Errorf("listed: %+v", list)
 	}

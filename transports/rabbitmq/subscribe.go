@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -33,7 +32,7 @@ func (t *Transport) SubscribeNotified(ctx context.Context, s transports.Subscrip
 }
 
 func (t *Transport) subscribe(ctx context.Context, s transports.Subscription, told bool) (*consumer, error) {
-	if err := validateSubscription(s); err != nil {
+	if err := t.validate(s); err != nil {
 		return nil, fmt.Errorf("rabbitmq: %w", err)
 	}
 	if ctx.Err() != nil {
@@ -68,25 +67,17 @@ func (c *consumer) begin(ctx context.Context) (_ *reception, err error) {
 	return c.receive(ctx, c.beginsCarefully())
 }
 
-func validateSubscription(s transports.Subscription) error {
+func (t *Transport) validate(s transports.Subscription) error {
 	if err := s.Validate(); err != nil {
 		return err
 	}
-	if len(s.Name) > maxSubscriptionName {
-		return fmt.Errorf("subscription name %.40q… has %d bytes; RabbitMQ allows %d", s.Name, len(s.Name), maxSubscriptionName)
+	if fault := t.names.fault(s.Name); fault != "" {
+		return fmt.Errorf("subscription name %.40q %s", s.Name, fault)
 	}
 	for _, pattern := range s.Topics {
 		if len(pattern) > maxShortString {
 			return fmt.Errorf("subscription %q: the topic %.40q… has %d bytes; the protocol allows %d", s.Name, pattern, len(pattern), maxShortString)
 		}
-	}
-	for _, suffix := range []string{poisonSuffix, removedSuffix, lockSuffix} {
-		if strings.HasSuffix(s.Name, suffix) {
-			return fmt.Errorf("subscription name %q ends in %q, as this transport's own queues do", s.Name, suffix)
-		}
-	}
-	if strings.HasPrefix(s.Name, "amq.") {
-		return fmt.Errorf("subscription name %q begins with \"amq.\", which RabbitMQ keeps for itself", s.Name)
 	}
 	return nil
 }

@@ -13,21 +13,6 @@ import (
 	"github.com/gotidings/tidings/transports"
 )
 
-// Names at the broker. Those that begin with "tidings." are shared by all services of
-// a vhost.
-const (
-	retryExchange = "tidings.retry"    // direct: a subscription's queue, by its name
-	unroutedName  = "tidings.unrouted" // fanout exchange and queue: what had a queue once, or never
-
-	poisonSuffix  = ":poison"  // the poison queue of a subscription
-	removedSuffix = ":removed" // has a message, for a while, for each time that it was removed on purpose
-	lockSuffix    = ":lock"    // held by whoever works on its poison queue
-)
-
-// maxSubscriptionName leaves room for the suffixes in a queue's name, of 255 bytes at
-// most (AMQP 0-9-1, section 3.1.4.1).
-const maxSubscriptionName = 255 - len(removedSuffix)
-
 const (
 	// deliveryLimit is the broker's last resort against a message that ends every
 	// process that it is delivered to. Consumers that are cancelled and channels that
@@ -39,11 +24,9 @@ const (
 	// be it, but makes 3.10 drop at the first return.
 	unlimited = 1_000_000
 
-	unroutedLength = 100_000     // messages kept in tidings.unrouted, the newest
+	unroutedLength = 100_000     // messages kept of those without a queue, the newest
 	removedExpiry  = time.Minute // of the notes of a removal
 )
-
-func poisonQueue(subscription string) string { return subscription + poisonSuffix }
 
 // poisonArgs are the arguments of a poison queue.
 func (t *Transport) poisonArgs() amqp.Table {
@@ -60,7 +43,7 @@ func (t *Transport) subscriptionArgs(s transports.Subscription) amqp.Table {
 	args := amqp.Table{
 		"x-queue-type":              string(t.cfg.QueueType),
 		"x-dead-letter-exchange":    "",
-		"x-dead-letter-routing-key": poisonQueue(s.Name),
+		"x-dead-letter-routing-key": t.names.poison(s.Name),
 	}
 	if t.cfg.QueueType == Quorum {
 		args["x-delivery-limit"] = int64(deliveryLimit)
@@ -102,6 +85,9 @@ func (d *topology) queue(name string, args amqp.Table) {
 		_, err = d.ch.QueueDeclare(name, true, false, false, false, args)
 	}
 	d.err = explain("queue", name, err)
+	if d.mode == Declare && isCode(err, amqp.NotFound) { // it exists then, or it would have been made
+		d.err = &TopologyError{Kind: "queue", Name: name, Problem: "is on a node that is down, or has lost the majority of its nodes; start them", Err: err}
+	}
 	if wrong, ok := errors.AsType[*TopologyError](d.err); ok {
 		wrong.Wanted = describe(args)
 	}
@@ -144,36 +130,37 @@ func (d *topology) bindExchange(to, key, from string, args amqp.Table) {
 func (t *Transport) declareExchanges(ch *amqp.Channel) error {
 	d := &topology{ch: ch, mode: t.cfg.Topology}
 	d.exchange(t.cfg.Exchange, amqp.ExchangeTopic, nil)
-	d.unrouted()
-	d.exchange(retryExchange, amqp.ExchangeDirect, amqp.Table{"alternate-exchange": unroutedName})
+	d.unrouted(t.names.unrouted)
+	d.exchange(t.names.retry, amqp.ExchangeDirect, amqp.Table{"alternate-exchange": t.names.unrouted})
 	return d.err
 }
 
 // unrouted declares where messages end that their queue waits for no more. It has to
-// take them: a delay tier that can't pass a message on stops for everybody.
-func (d *topology) unrouted() {
-	d.exchange(unroutedName, amqp.ExchangeFanout, nil)
-	d.queue(unroutedName, amqp.Table{
+// take them: a delay queue that can't pass a message on stops for everybody.
+func (d *topology) unrouted(name string) {
+	d.exchange(name, amqp.ExchangeFanout, nil)
+	d.queue(name, amqp.Table{
 		"x-queue-type": string(Quorum), "x-delivery-limit": int64(unlimited), "x-max-length": int64(unroutedLength),
 	})
-	d.bind(unroutedName, "", unroutedName, nil)
+	d.bind(name, "", name, nil)
 }
 
 // declareSubscription makes what a subscription needs, its bindings last: an event that
 // reaches it has everything else to rely on.
 func (t *Transport) declareSubscription(ch *amqp.Channel, s transports.Subscription) error {
 	d := &topology{ch: ch, mode: t.cfg.Topology}
+	queue := t.names.queue(s.Name)
 	if s.Ephemeral {
-		d.transient(poisonQueue(s.Name), false)
-		d.transient(s.Name, true)
+		d.transient(t.names.poison(s.Name), false)
+		d.transient(queue, true)
 		d.mode = Declare // of the bindings, which go with the queue
 	} else {
-		d.queue(poisonQueue(s.Name), t.poisonArgs())
-		d.queue(s.Name, t.subscriptionArgs(s))
+		d.queue(t.names.poison(s.Name), t.poisonArgs())
+		d.queue(queue, t.subscriptionArgs(s))
 	}
-	d.bind(s.Name, s.Name, retryExchange, nil)
+	d.bind(queue, queue, t.names.retry, nil)
 	for _, pattern := range s.Topics {
-		d.bind(s.Name, pattern, t.cfg.Exchange, nil)
+		d.bind(queue, pattern, t.cfg.Exchange, nil)
 	}
 	return d.err
 }

@@ -15,12 +15,12 @@ func TestQueueWithOtherArgumentsIsExplained(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
 	s := b.sub("s", 1)
-	if _, err := b.raw.QueueDeclare(s.Name, true, false, false, false, amqp.Table{"x-queue-type": "classic"}); err != nil {
+	if _, err := b.raw.QueueDeclare(b.names.queue(s.Name), true, false, false, false, amqp.Table{"x-queue-type": "classic"}); err != nil {
 		t.Fatal(err)
 	}
 	_, err := b.Subscribe(t.Context(), s)
 	wrong, ok := errors.AsType[*TopologyError](err)
-	if !ok || wrong.Kind != "queue" || wrong.Name != s.Name {
+	if !ok || wrong.Kind != "queue" || wrong.Name != b.names.queue(s.Name) {
 		t.Fatalf("subscribe: %v; want a TopologyError of the queue", err)
 	}
 	for _, want := range []string{"exists with other properties", "under a new name", "x-queue-type=quorum", "current is"} {
@@ -124,7 +124,7 @@ func TestNamesThatRabbitMQCantHave(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
 	for name, want := range map[string]string{
-		strings.Repeat("n", 248): "248 bytes", "s:poison": "ends in", "s:removed": "ends in", "s:lock": "ends in", "amq.s": "begins with",
+		strings.Repeat("n", 248): "248 bytes", "s:poison": "ends in", "s:removed": "ends in", "s:lock": "ends in", "tidings.s": "begins with",
 	} {
 		_, err := b.Subscribe(t.Context(), transports.Subscription{Name: name, Topics: []string{"a"}, Concurrency: 1})
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -134,7 +134,7 @@ func TestNamesThatRabbitMQCantHave(t *testing.T) {
 	if err := b.Publish(strings.Repeat("t", 256), newMessage(t, "1")); !errors.Is(err, transports.ErrTooLarge) {
 		t.Errorf("a topic of 256 bytes: %v", err)
 	}
-	long := b.sub(strings.Repeat("n", 247-len(b.id)-1), 1)
+	long := b.sub(strings.Repeat("n", b.names.limit("s")-len(b.id)-1), 1)
 	ch := b.subscribe(b.Transport, long)
 	b.publish("1")
 	b.ack(ch, "1")
@@ -147,7 +147,7 @@ func TestDeletedQueueIsMadeAgain(t *testing.T) {
 	ch := b.subscribe(b.Transport, s)
 	b.publish("1")
 	b.ack(ch, "1")
-	if _, err := b.raw.QueueDelete(s.Name, false, false, false); err != nil {
+	if _, err := b.raw.QueueDelete(b.names.queue(s.Name), false, false, false); err != nil {
 		t.Fatal(err)
 	}
 	b.eventually("the queue is there again, with its bindings", func() bool {

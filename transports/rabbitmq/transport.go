@@ -18,6 +18,7 @@ import (
 // Transport carries messages by RabbitMQ. Make one with [Open].
 type Transport struct {
 	cfg    Config
+	names  names
 	log    *slog.Logger
 	pub    *connection // to publish; never blocked by a consumer, whose socket may be full
 	con    *connection // to consume and to look after poison queues; made when it is needed
@@ -26,8 +27,9 @@ type Transport struct {
 
 	removedExpiry time.Duration // how long a removal is known
 
-	delays onceFlag // whether the delay tiers are declared
-	locks  sync.Map // name to turn: who takes from a poison queue in this process
+	delays     onceFlag  // whether the delay queues are declared
+	oldDiscard sync.Once // its removal
+	locks      sync.Map  // name to turn: who takes from a poison queue in this process
 
 	mu        sync.Mutex // guards what follows
 	closed    bool
@@ -61,7 +63,7 @@ func Open(ctx context.Context, cfg Config) (*Transport, error) {
 		return nil, fmt.Errorf("rabbitmq: %w", err)
 	}
 	t := &Transport{
-		cfg: cfg, log: cfg.Logger,
+		cfg: cfg, names: namesOf(cfg.Exchange), log: cfg.Logger,
 		pub: newConnection("publish", cfg, nodes, l), con: newConnection("consume", cfg, nodes, l),
 		removedExpiry: removedExpiry, delays: onceFlag{turn: newTurn()}, consumers: make(map[*consumer]struct{}), ephemeral: make(map[string]struct{}),
 	}
@@ -174,7 +176,7 @@ func (t *Transport) prepare(b transports.Outgoing, frameSize int, copyPayload bo
 		return outgoing{}, err
 	}
 	if b.Delay > 0 {
-		if err := delayBy(&m, b.Delay); err != nil {
+		if err := t.names.delayBy(&m, b.Delay); err != nil {
 			return outgoing{}, err
 		}
 	}
@@ -190,7 +192,7 @@ func (t *Transport) unroutable(ctx context.Context, topic string, m outgoing) er
 	case Refuse:
 		return fmt.Errorf("%w: %q", ErrUnroutable, topic)
 	case Keep:
-		m.exchange = unroutedName
+		m.exchange = t.names.unrouted
 		return t.out.publish(ctx, []outgoing{m})[0]
 	}
 	if _, known := t.warned.LoadOrStore(topic, true); !known {
@@ -199,7 +201,7 @@ func (t *Transport) unroutable(ctx context.Context, topic string, m outgoing) er
 	return nil
 }
 
-// ensureDelays declares the delay tiers when they are needed for the first time.
+// ensureDelays declares the delay queues when they are needed for the first time.
 func (t *Transport) ensureDelays(ctx context.Context) error {
 	return t.delays.do(ctx, func() error { return t.pub.run(ctx, t.declareDelays) })
 }
@@ -252,7 +254,7 @@ func (o *onceFlag) do(ctx context.Context, f func() error) error {
 	if o.done.Load() {
 		return nil
 	}
-	if err := o.turn.take(ctx, "waiting for the delay tiers"); err != nil {
+	if err := o.turn.take(ctx, "waiting for the delay queues"); err != nil {
 		return err
 	}
 	defer o.turn.leave()

@@ -18,12 +18,12 @@ import (
 
 // plain returns Watermill's own configuration for a topic exchange, as a service has it
 // that knows nothing of this library.
-func plain(url, exchange, queue string) wamqp.Config {
+func plain(url, exchange, queue, topic string) wamqp.Config {
 	cfg := wamqp.NewDurablePubSubConfig(url, func(string) string { return queue })
 	cfg.Exchange.GenerateName = func(string) string { return exchange }
 	cfg.Exchange.Type = "topic"
 	cfg.Publish.GenerateRoutingKey = func(topic string) string { return topic }
-	cfg.QueueBind.GenerateRoutingKey = func(string) string { return "order.created" } // it is given the queue's name
+	cfg.QueueBind.GenerateRoutingKey = func(string) string { return topic } // it is given the queue's name
 	return cfg
 }
 
@@ -34,7 +34,7 @@ func TestNativeTransportAndPlainWatermill(t *testing.T) {
 	url := testserver.RabbitMQ(t)
 	id := "interop-" + uuid.NewString()[:13]
 	ctx := context.WithoutCancel(t.Context())
-	native, err := rabbitmq.Open(ctx, rabbitmq.Config{URLs: []string{url}, Exchange: id})
+	native, err := rabbitmq.Open(ctx, rabbitmq.Config{URLs: []string{url}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,11 +49,12 @@ func TestNativeTransportAndPlainWatermill(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	nativeMessages, err := native.Subscribe(t.Context(), transports.Subscription{Name: id + ".native", Topics: []string{"order.*"}, Concurrency: 1})
+	nativeMessages, err := native.Subscribe(t.Context(), transports.Subscription{Name: id + ".native", Topics: []string{id + ".*"}, Concurrency: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := plain(url, id, id+".plain")
+	topic := id + ".created" // the exchange is the default one, which other tests use too
+	cfg := plain(url, "events", id+".plain", topic)
 	publisher, err := wamqp.NewPublisher(cfg, watermill.NopLogger{})
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +71,7 @@ func TestNativeTransportAndPlainWatermill(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	plainMessages, err := subscriber.Subscribe(t.Context(), "order.created")
+	plainMessages, err := subscriber.Subscribe(t.Context(), topic)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,11 +79,11 @@ func TestNativeTransportAndPlainWatermill(t *testing.T) {
 	theirs := message.NewMessage("theirs", []byte("their payload"))
 	theirs.Metadata["correlation_id"] = "c"
 	theirs.Metadata["their"] = "own"
-	if err := publisher.Publish("order.created", theirs); err != nil {
+	if err := publisher.Publish(topic, theirs); err != nil {
 		t.Fatal(err)
 	}
 	got := next(t, nativeMessages)
-	want := message.Metadata{"correlation_id": "c", "ce_correlationid": "c", "their": "own", transports.HeaderTopic: "order.created"}
+	want := message.Metadata{"correlation_id": "c", "ce_correlationid": "c", "their": "own", transports.HeaderTopic: topic}
 	if diff := cmp.Diff(want, got.Metadata); diff != "" || got.UUID != "theirs" || string(got.Payload) != "their payload" {
 		t.Errorf("from plain Watermill: %q with %q, metadata (-want +got):\n%s", got.UUID, got.Payload, diff)
 	}
@@ -90,7 +91,7 @@ func TestNativeTransportAndPlainWatermill(t *testing.T) {
 
 	ours := message.NewMessage("ours", []byte("our payload"))
 	ours.Metadata["ce_source"], ours.Metadata["ce_type"], ours.Metadata["our"] = "shop", "order.created", "own"
-	if err := native.Publish("order.created", ours); err != nil {
+	if err := native.Publish(topic, ours); err != nil {
 		t.Fatal(err)
 	}
 	read := next(t, plainMessages)
