@@ -175,3 +175,38 @@ func TestPageOfMany(t *testing.T) {
 	}
 	b.count(shown, "#documents tr[data-status=failed]")
 }
+
+// The page shows what the steps have found so far, and no more.
+func TestPageInTheMiddle(t *testing.T) {
+	t.Parallel()
+	b := openBrowser(t)
+	s := start(t, newConfig(t, append(onFile(t), "-role", "api")...)) // nobody processes them
+	b.do("open the page", chromedp.Navigate(s.server.url()+"/#token="+adasToken))
+	b.sees("the connection", `document.getElementById("connection").textContent === "live"`)
+	for i, c := range []struct {
+		step    document.Step
+		results document.Results
+		want    string
+	}{
+		{document.Extract, document.Results{}, ""},
+		{document.Classify, document.Results{Words: 5}, "5 words"},
+		{document.Summarise, document.Results{Words: 5, Category: "letter"}, "letter, 5 words"},
+		{document.Charge, document.Results{Words: 5, Category: "letter", Summary: "Dear Ada."}, "letter, 5 words: Dear Ada."},
+		{document.Charge, document.Results{Category: "unknown", Degraded: []document.Step{document.Classify}}, "unknown (without the service: classify)"},
+	} {
+		d, err := document.New("", "ada", fmt.Sprintf("%d.txt", i), letter, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Status, d.Step, d.Results = document.Processing, c.step, c.results
+		if d, err = s.store.Add(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		row := fmt.Sprintf("document.getElementById(%q)", d.ID)
+		b.sees("the step "+string(c.step), fmt.Sprintf("%s?.cells[3].textContent === %q", row, c.step))
+		text, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](row+".cells[5].textContent"))
+		if err != nil || text != c.want {
+			t.Errorf("at %s the results are %q, %v; want %q", c.step, text, err, c.want)
+		}
+	}
+}

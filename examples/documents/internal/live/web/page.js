@@ -120,11 +120,11 @@ function count() {
   $("counts").textContent = (documents.size < SHOWN ? "" : `The newest ${SHOWN}: `) + counts;
 }
 
-/** @param {any} r */
+/** What the steps have found so far. @param {any} r */
 function results(r) {
-  if (!r?.words) return "";
-  const degraded = r.degraded?.length ? ` (without the service: ${r.degraded.join(", ")})` : "";
-  return `${r.category}, ${r.words} words: ${r.summary}${degraded}`;
+  const found = [r?.category, r?.words && `${r.words} words`].filter(Boolean).join(", ");
+  const degraded = r?.degraded?.length ? `(without the service: ${r.degraded.join(", ")})` : "";
+  return [[found, r?.summary].filter(Boolean).join(": "), degraded].filter(Boolean).join(" ");
 }
 
 // The connection. What is shown is true while it is open and all was read; else the page says
