@@ -14,6 +14,11 @@ import (
 // its own, and one with a role that has no rights there.
 func TestScriptsPostgres(t *testing.T) { //nolint:tparallel // testscript makes parallel subtests
 	t.Parallel()
+	runScripts(t, postgresBackend(t), "testdata/both", "testdata/postgres")
+}
+
+func postgresBackend(t *testing.T) backend {
+	t.Helper()
 	address := testserver.Postgres(t)
 	db, err := sql.Open("pgx", address)
 	if err != nil {
@@ -24,7 +29,7 @@ func TestScriptsPostgres(t *testing.T) { //nolint:tparallel // testscript makes 
 			t.Error(err)
 		}
 	})
-	runScripts(t, backend{
+	return backend{
 		name: "postgres",
 		transport: func(t *testing.T, _ string) string {
 			t.Helper()
@@ -48,5 +53,5 @@ func TestScriptsPostgres(t *testing.T) { //nolint:tparallel // testscript makes 
 			return u.String()
 		},
 		management: func(*testing.T) string { return "" },
-	}, "testdata/both", "testdata/postgres")
+	}
 }

@@ -25,7 +25,7 @@ import (
 )
 
 // patience is how long scripts wait for what must happen.
-const patience = 2 * time.Minute
+const patience = 4 * time.Minute
 
 // scriptCommands are what scripts can do besides running the program.
 var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
