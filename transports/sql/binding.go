@@ -69,6 +69,7 @@ const (
 	foundFrontier = 0 // the frontier, in the same snapshot
 	foundMessage  = 1
 	foundElse     = 2 // a message that is left out: it is in a gap, or came out of one, and is taken from among the late ones
+	foundMaxLate  = 3 // the number of the newest late arrival, in the same snapshot
 )
 
 // find is the query for the messages of g with ids above first and up to last, the first
@@ -82,6 +83,7 @@ func (s *store) find(g *group, first, last, late int64, limit int) (query string
 	if gapless := s.dialect.gapless(); gapless == "" {
 		b.WriteString("1")
 	} else {
+		b.WriteString("3, (select coalesce(max(n), 0) from {late}) union all select ")
 		// Most often there is neither, which is found out once and not for each row.
 		b.WriteString("case when (select count(*) from (select id from {gaps} limit 1) g) = 0 and (select coalesce(max(n), 0) from {late}) <= {param int} then 1 when " +
 			gapless + " and (select count(*) from {late} l where l.id = m.id and l.n > {param int}) = 0 then 1 else 2 end")

@@ -157,66 +157,86 @@ func (s *store) peekLog(ctx context.Context, g *group, cursor *subscriptionRow, 
 // range of ids follows, in which late ones are in their places. So events of which one
 // was published after the other had been committed come in that order: the one that came
 // first is below the position or in the range, and is known as late by then.
+//
+// The range and the newest late arrival are read in one snapshot. If there is a newer late
+// arrival than the last one that was looked at, the frontier was moved in between, and the
+// range may have events that come after it: it is dropped, and the late arrivals come first.
 func (s *store) findNext(ctx context.Context, q Tx, g *group, r *subscriptionRow, n int) (claimed, error) {
 	if err := s.readBindings(ctx, q, g, r.version); err != nil {
 		return claimed{}, err
 	}
-	if r.maxLate > r.latePosition {
-		c := &claim{late: true, first: r.latePosition, bound: r.position}
-		more, err := s.findLate(ctx, q, g, c, n)
-		if err != nil {
-			return claimed{}, err
+	for {
+		if r.maxLate > r.latePosition {
+			c := &claim{late: true, first: r.latePosition, bound: r.position}
+			more, err := s.findLate(ctx, q, g, c, n)
+			if err != nil {
+				return claimed{}, err
+			}
+			r.latePosition = c.last
+			switch {
+			case c.left > 0:
+				return claimed{claim: c, more: true}, nil
+			case more:
+				return claimed{more: true}, nil
+			}
 		}
-		r.latePosition = c.last
+		query, args := s.find(g, r.position, -1, r.latePosition, n)
+		c := &claim{first: r.position, last: r.position, bound: r.latePosition}
+		got, err := s.findInto(ctx, q, c, nil, query, args)
 		switch {
-		case c.left > 0:
-			return claimed{claim: c, more: true}, nil
-		case more:
-			return claimed{more: true}, nil
+		case err != nil:
+			return claimed{}, err
+		case got.maxLate > r.latePosition:
+			r.maxLate = got.maxLate
+			continue
 		}
+		var result claimed
+		switch window := r.position + scanWindow; {
+		case got.messages == n:
+			r.position, result.more = c.last, true
+		case g.wildcard() && window < got.frontier:
+			r.position, result.more = window, true
+		default:
+			r.position = max(r.position, got.frontier)
+		}
+		if c.left > 0 {
+			result.claim = c
+		}
+		return result, nil
 	}
-	query, args := s.find(g, r.position, -1, r.latePosition, n)
-	c := &claim{first: r.position, last: r.position, bound: r.latePosition}
-	frontier, found, err := s.findInto(ctx, q, c, nil, query, args)
-	if err != nil {
-		return claimed{}, err
-	}
-	var result claimed
-	switch window := r.position + scanWindow; {
-	case found == n:
-		r.position, result.more = c.last, true
-	case g.wildcard() && window < frontier:
-		r.position, result.more = window, true
-	default:
-		r.position = max(r.position, frontier)
-	}
-	if c.left > 0 {
-		result.claim = c
-	}
-	return result, nil
 }
 
-// findInto adds to c what find finds, but what is settled already. It returns the
-// frontier, and how many messages were found, those left out included.
-func (s *store) findInto(ctx context.Context, q Tx, c *claim, settled map[int64]bool, query string, args []any) (frontier int64, found int, err error) {
-	err = s.query(ctx, q, func(rows *sql.Rows) error {
+// found is what find finds besides the messages of a claim, in one snapshot.
+type found struct {
+	frontier, maxLate int64
+	messages          int // those that are left out included
+}
+
+// findInto adds to c what find finds, but what is settled already.
+func (s *store) findInto(ctx context.Context, q Tx, c *claim, settled map[int64]bool, query string, args []any) (found, error) {
+	var f found
+	err := s.query(ctx, q, func(rows *sql.Rows) error {
 		var kind int
 		var id int64
 		if err := rows.Scan(&kind, &id); err != nil {
 			return err
 		}
-		if kind == foundFrontier {
-			frontier = id
+		switch kind {
+		case foundFrontier:
+			f.frontier = id
+			return nil
+		case foundMaxLate:
+			f.maxLate = id
 			return nil
 		}
-		found++
+		f.messages++
 		c.last = max(c.last, id)
 		if kind == foundMessage && !settled[id] {
 			c.add(id, id)
 		}
 		return nil
 	}, query, args...)
-	return frontier, found, err
+	return f, err
 }
 
 // lateWindow is how many late messages a claim looks through.
@@ -302,7 +322,7 @@ func (s *store) findAgain(ctx context.Context, tx Tx, g *group, c *claim, settle
 	last := c.last
 	if !c.late {
 		query, args := s.find(g, c.first, last, c.bound, 1<<30)
-		_, _, err := s.findInto(ctx, tx, c, settled, query, args)
+		_, err := s.findInto(ctx, tx, c, settled, query, args)
 		c.last = last
 		return err
 	}
