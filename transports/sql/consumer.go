@@ -25,7 +25,7 @@ const maxInFlight = 1 << 16
 //	  └──► settler
 //
 // fetch claims ahead of the deliveries, as much as the receiver has just been able to
-// handle in aheadTime. What is in ready and in flight belongs to claims, or is an
+// handle in aheadTime, or in the time of two claims. What is in ready and in flight belongs to claims, or is an
 // exception, a single message that was requeued.
 type consumer struct {
 	transport *Transport
@@ -218,6 +218,9 @@ func (c *consumer) next() bool {
 				c.batch = append(c.batch, it)
 				c.inFlight++
 			}
+			if len(c.batch) > 0 {
+				c.pace.resume(time.Now())
+			}
 		}
 		c.mu.Unlock()
 		token(c.fetchUp)
@@ -335,6 +338,9 @@ func (c *consumer) done(it *item, acked bool) {
 			c.transport.settler.claim(c, it.claim)
 		}
 		c.pace.count()
+	}
+	if c.inFlight == 0 && c.ready.len() == 0 {
+		c.pace.pause(time.Now())
 	}
 	token(c.wakeup)
 }

@@ -149,6 +149,9 @@ func (c *consumer) claimMore(ctx context.Context, n int, hints uint32) (bool, er
 	c.adopt(got.claim, began)
 	c.mu.Lock()
 	c.safe = c.cursor
+	if got.claim != nil {
+		smooth(&c.pace.claiming, time.Since(began))
+	}
 	c.mu.Unlock()
 	return got.claim != nil || got.more, nil
 }
@@ -231,6 +234,7 @@ func (c *consumer) loadMore(ctx context.Context) (bool, error) {
 	if cl == nil {
 		return false, nil
 	}
+	began := time.Now()
 	// Nobody else changes loaded.
 	records, n, err := c.transport.store.load(ctx, cl.ids[cl.loaded:])
 	if err != nil {
@@ -238,6 +242,7 @@ func (c *consumer) loadMore(ctx context.Context) (bool, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	smooth(&c.pace.loading, time.Since(began))
 	from := cl.loaded
 	cl.loaded += n
 	if cl.lost {

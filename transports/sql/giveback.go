@@ -91,8 +91,8 @@ func (c *consumer) cuts(ending bool) []cut {
 
 // overstocked reports whether what is ready lasts longer than stockTime. Called with mu held.
 func (c *consumer) overstocked(now time.Time) bool {
-	ahead := float64(c.pace.ahead(now)) // for aheadTime
-	return c.ready.len() > 0 && float64(c.ready.len()) > ahead*float64(stockTime/aheadTime)
+	c.pace.sample(now)
+	return c.ready.len() > 0 && float64(c.ready.len()) > c.pace.rate*stockTime.Seconds()
 }
 
 // truncate keeps the first n messages of a claim.

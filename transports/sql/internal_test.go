@@ -289,7 +289,7 @@ func TestPaceForgetsAtOnce(t *testing.T) {
 	t.Parallel()
 	var p pace
 	now := time.Unix(1000, 0)
-	p.since = now
+	p.resume(now)
 	p.n = 1000
 	if got := p.ahead(now.Add(100 * time.Millisecond)); got != 500 {
 		t.Errorf("ahead %d; want 500: half of what it was, 0, and what it is, 10,000/s, for 100 ms", got)
@@ -300,6 +300,39 @@ func TestPaceForgetsAtOnce(t *testing.T) {
 	p.n = 1 << 30
 	if got := p.ahead(now.Add(2 * time.Second)); got != maxAhead {
 		t.Errorf("ahead %d; want the most, %d", got, maxAhead)
+	}
+}
+
+// A quick receiver that waits for each claim gets larger ones, however long they take. A
+// claim of one message that took 350 ms says nothing about the receiver.
+func TestPaceGrowsBehindASlowDatabase(t *testing.T) {
+	t.Parallel()
+	var p pace
+	now := time.Unix(1000, 0)
+	claims, ahead := 0, 0
+	for ; ahead < maxAhead; claims++ {
+		if claims == 10 {
+			t.Fatalf("after %d claims %d are ahead; want %d", claims, ahead, maxAhead)
+		}
+		now = now.Add(350 * time.Millisecond)
+		smooth(&p.claiming, 350*time.Millisecond)
+		n := 1 + ahead
+		p.resume(now)
+		now = now.Add(time.Duration(n) * 20 * time.Microsecond)
+		for range n {
+			p.count()
+		}
+		p.pause(now)
+		ahead = p.ahead(now)
+	}
+	if ahead = p.ahead(now.Add(time.Minute)); ahead != 0 {
+		t.Errorf("after a minute without work %d are ahead; want 0", ahead)
+	}
+	p.resume(now)
+	p.count()
+	p.pause(now.Add(time.Microsecond))
+	if ahead = p.ahead(now.Add(time.Minute)); ahead > paceGrowth {
+		t.Errorf("after one message in a minute %d are ahead; want at most %d", ahead, paceGrowth)
 	}
 }
 

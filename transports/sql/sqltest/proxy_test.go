@@ -5,12 +5,14 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
-// proxy stands before a server, so that its connections can be taken away.
+// proxy stands before a server, so that its connections can be taken away, or be slow.
 type proxy struct {
 	listener net.Listener
 	target   string
+	delay    time.Duration // each way, however much is under way
 	serving  sync.WaitGroup
 
 	mu    sync.Mutex // guards what follows
@@ -21,11 +23,17 @@ type proxy struct {
 // newProxy returns a proxy that the test's end stops.
 func newProxy(t *testing.T, target string) *proxy {
 	t.Helper()
+	return newSlowProxy(t, target, 0)
+}
+
+// newSlowProxy returns a proxy that delays everything, by half a round trip each way.
+func newSlowProxy(t *testing.T, target string, roundTrip time.Duration) *proxy {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it is ended by Close
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{listener: listener, target: target, conns: make(map[net.Conn]bool)}
+	p := &proxy{listener: listener, target: target, delay: roundTrip / 2, conns: make(map[net.Conn]bool)}
 	p.serving.Go(p.accept)
 	t.Cleanup(func() {
 		_ = listener.Close()
@@ -64,12 +72,43 @@ func (p *proxy) serve(conn net.Conn) {
 	defer p.remove(server)
 	var copying sync.WaitGroup
 	copying.Go(func() {
-		_, _ = io.Copy(server, conn)
+		p.copy(server, conn)
 		_ = server.Close()
 	})
-	_, _ = io.Copy(conn, server)
+	p.copy(conn, server)
 	_ = conn.Close()
 	copying.Wait()
+}
+
+// copy copies until either side ends. What was read is written a delay later, and more is
+// read meanwhile.
+func (p *proxy) copy(to, from net.Conn) {
+	if p.delay == 0 {
+		_, _ = io.Copy(to, from)
+		return
+	}
+	type piece struct {
+		due  time.Time
+		data []byte
+	}
+	pieces := make(chan piece, 1000)
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for piece := range pieces {
+			<-time.After(time.Until(piece.due))
+			_, _ = to.Write(piece.data) // where it fails, reading ends as well
+		}
+	})
+	for {
+		data := make([]byte, 64<<10)
+		n, err := from.Read(data)
+		if err != nil {
+			break
+		}
+		pieces <- piece{time.Now().Add(p.delay), data[:n]}
+	}
+	close(pieces)
+	writing.Wait()
 }
 
 func (p *proxy) add(conn net.Conn) bool {
