@@ -83,16 +83,13 @@ func With(event any, opts ...bus.PublishOption) any {
 //
 // It is one statement for events without a delay and one for those with one, or more when
 // the batch is larger than a statement can be; nothing is written when any of them is not
-// valid. The error is then that of [bus.Bus.Publish], [ErrNoTransaction], or wraps the
+// valid. The error is then that of [bus.Bus.Publish], [ErrNoTransaction], [tsql.ErrXA], or wraps the
 // database's: [sql.ErrTxDone] when the transaction has ended. What fails in the database
 // leaves the transaction as that leaves it; roll it back.
 //
 // The relay and the subscriptions of this process look for the events every few
 // milliseconds for a second from now on; [Outbox.InTx] wakes them at the commit.
 func (ob *Outbox) Publish(ctx context.Context, tx Tx, events ...any) error {
-	if err := checkTx(tx); err != nil {
-		return fmt.Errorf("outbox: publish: %w", err)
-	}
 	batch := make([]transports.Outgoing, len(events))
 	var faults []error
 	for i, event := range events {
@@ -109,6 +106,9 @@ func (ob *Outbox) Publish(ctx context.Context, tx Tx, events ...any) error {
 		return errors.Join(faults...)
 	}
 	if len(batch) == 0 {
+		if err := ob.log.PublishTx(ctx, tx); err != nil { // tx may still be wrong
+			return fmt.Errorf("outbox: publish: %w", err)
+		}
 		return nil
 	}
 	var send bus.PublishFunc = func(ctx context.Context, batch []transports.Outgoing) error {

@@ -4,38 +4,19 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
-	"reflect"
+
+	tsql "github.com/gotidings/tidings/transports/sql"
 )
 
 // Tx is a transaction of the service: *sql.Tx, *sqlx.Tx, what GORM has in
-// tx.Statement.ConnPool, or [Pgx] of a pgx.Tx.
-type Tx interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
+// tx.Statement.ConnPool, or [Pgx] of a pgx.Tx. What has no methods Commit and Rollback is
+// refused with [ErrNoTransaction].
+type Tx = tsql.Tx
 
-// ErrNoTransaction is returned by Publish for what is no transaction: nil, or a database or
-// connection, on which the event would be committed whatever becomes of the business data.
-var ErrNoTransaction = errors.New("not in a transaction")
-
-// checkTx finds what can't be a transaction.
-func checkTx(tx Tx) error {
-	if tx == nil {
-		return fmt.Errorf("%w: tx is nil", ErrNoTransaction)
-	}
-	if v := reflect.ValueOf(tx); v.Kind() == reflect.Pointer && v.IsNil() {
-		return fmt.Errorf("%w: tx is a nil %T", ErrNoTransaction, tx)
-	}
-	_, begins := tx.(interface {
-		BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error)
-	})
-	_, commits := tx.(interface{ Commit() error })
-	if begins && !commits {
-		return fmt.Errorf("%w: tx is a %T; begin one, or use InTx", ErrNoTransaction, tx)
-	}
-	return nil
-}
+// ErrNoTransaction is returned by Publish for what is not a transaction: nil, a database, a
+// pool or a connection, with which the event would be committed whatever becomes of the
+// business data.
+var ErrNoTransaction = tsql.ErrNoTransaction
 
 // PgxTx is what [Pgx] needs of a pgx.Tx, whose Exec returns a pgconn.CommandTag.
 type PgxTx[Tag CommandTag] interface {
@@ -45,7 +26,8 @@ type PgxTx[Tag CommandTag] interface {
 // CommandTag is the result of a pgx statement.
 type CommandTag interface{ RowsAffected() int64 }
 
-// Pgx makes a [Tx] of a pgx.Tx: ob.Publish(ctx, outbox.Pgx(tx), event).
+// Pgx makes a [Tx] of a pgx.Tx: ob.Publish(ctx, outbox.Pgx(tx), event). A pool and a
+// connection, which have the same method, are refused by Publish.
 func Pgx[Tag CommandTag](tx PgxTx[Tag]) Tx {
 	if tx == nil {
 		return nil
@@ -54,6 +36,9 @@ func Pgx[Tag CommandTag](tx PgxTx[Tag]) Tx {
 }
 
 type pgxTx[Tag CommandTag] struct{ tx PgxTx[Tag] }
+
+// Underlying is what decides whether this is a transaction.
+func (t pgxTx[Tag]) Underlying() any { return t.tx }
 
 func (t pgxTx[Tag]) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	tag, err := t.tx.Exec(ctx, query, args...)

@@ -1,15 +1,22 @@
 package outboxtest
 
 import (
+	"database/sql"
 	"errors"
+	"fmt"
 	"testing"
 
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jmoiron/sqlx"
 	gormpostgres "gorm.io/driver/postgres"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 
 	"github.com/gotidings/tidings/outbox"
+	"github.com/gotidings/tidings/transports"
+	tsql "github.com/gotidings/tidings/transports/sql"
 )
 
 var errRolledBack = errors.New("rolled back")
@@ -59,18 +66,72 @@ func TestSqlxTransaction(t *testing.T) {
 }
 
 // What GORM has as its pool is the transaction inside of one, and the database outside,
-// which is refused.
+// which is refused. With PrepareStmt both are wrapped.
 func TestGormTransaction(t *testing.T) {
 	t.Parallel()
-	db := newPostgres(t)
-	g, err := gorm.Open(gormpostgres.New(gormpostgres.Config{Conn: db.DB}), &gorm.Config{Logger: logger.Discard})
-	if err != nil {
-		t.Fatal(err)
+	for _, prepare := range []bool{false, true} {
+		t.Run(fmt.Sprintf("PrepareStmt=%t", prepare), func(t *testing.T) {
+			t.Parallel()
+			db := newPostgres(t)
+			g, err := gorm.Open(gormpostgres.New(gormpostgres.Config{Conn: db.DB}), &gorm.Config{Logger: logger.Discard, PrepareStmt: prepare})
+			if err != nil {
+				t.Fatal(err)
+			}
+			twice(t, db, func(fn func(outbox.Tx) error) error {
+				return g.WithContext(t.Context()).Transaction(func(tx *gorm.DB) error { return fn(tx.Statement.ConnPool) })
+			})
+			wantRefused(t, newOutbox(t, db), db, map[string]outbox.Tx{"GORM's pool": g.Statement.ConnPool})
+		})
 	}
-	twice(t, db, func(fn func(outbox.Tx) error) error {
-		return g.WithContext(t.Context()).Transaction(func(tx *gorm.DB) error { return fn(tx.Statement.ConnPool) })
+}
+
+// What commits each statement at once is no transaction, whatever it can execute.
+func TestPublishOutsideATransaction(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
+		conn, err := db.Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		none := map[string]outbox.Tx{"nil": nil, "nil *sql.Tx": (*sql.Tx)(nil), "*sql.DB": db.DB, "*sql.Conn": conn, "*sqlx.DB": sqlx.NewDb(db.DB, db.driver)}
+		if db.dialect == tsql.Postgres {
+			pool, err := pgxpool.New(t.Context(), db.dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer pool.Close()
+			single, err := pool.Acquire(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer single.Release()
+			none["*pgxpool.Pool"], none["*pgxpool.Conn"], none["*pgx.Conn"] = outbox.Pgx(pool), outbox.Pgx(single), outbox.Pgx(single.Conn())
+			none["nil pgx.Tx"] = outbox.Pgx(pgx.Tx(nil))
+			none["nil *pgxpool.Tx"] = outbox.Pgx((*pgxpool.Tx)(nil))
+		}
+		wantRefused(t, newOutbox(t, db), db, none)
 	})
-	if err := newOutbox(t, db).Publish(t.Context(), g.Statement.ConnPool, ordered{N: 4}); !errors.Is(err, outbox.ErrNoTransaction) {
-		t.Errorf("outside of a transaction: %v", err)
+}
+
+// wantRefused wants nothing to be written by what is no transaction.
+func wantRefused(t *testing.T, ob *outbox.Outbox, db database, none map[string]outbox.Tx) {
+	t.Helper()
+	before := count(t, db.DB, "select count(*) from tidings_messages")
+	for name, tx := range none {
+		if err := ob.Publish(t.Context(), tx, ordered{N: 4}); !errors.Is(err, outbox.ErrNoTransaction) {
+			t.Errorf("publish with %s: %v; want ErrNoTransaction", name, err)
+		}
+		out := transports.Outgoing{Topic: "t", Message: message.NewMessage("1", nil)}
+		if err := ob.Transport().PublishTx(t.Context(), tx, out); !errors.Is(err, tsql.ErrNoTransaction) {
+			t.Errorf("PublishTx with %s: %v; want ErrNoTransaction", name, err)
+		}
+		if err := ob.Transport().RequeueTx(t.Context(), tx, "s", out.Message); !errors.Is(err, tsql.ErrNoTransaction) {
+			t.Errorf("RequeueTx with %s: %v; want ErrNoTransaction", name, err)
+		}
+	}
+	if after := count(t, db.DB, "select count(*) from tidings_messages"); after != before {
+		t.Errorf("%d messages are written", after-before)
 	}
 }

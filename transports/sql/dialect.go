@@ -19,13 +19,6 @@ const (
 	SQLite   Dialect = "sqlite"   // SQLite 3.35 or later
 )
 
-// Tx is what [Transport.PublishTx] needs of a transaction: *sql.Tx, *sql.Conn and what
-// wraps them have it.
-type Tx interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
 // dialect is where the databases differ. Everything else is written in the SQL that
 // they share, with these marks in it: ? for a parameter; {messages} for a table, see
 // tableNames; {now}, {frontier}, {lock}, {skip locked}, see words.
@@ -55,6 +48,9 @@ type dialect interface {
 	// isolation is that of transactions, in which each statement sees what was
 	// committed before it.
 	isolation() sql.IsolationLevel
+
+	// checkTx returns why a caller's transaction is of a kind that loses messages.
+	checkTx(ctx context.Context, tx Tx) error
 
 	// writeFirst lets a transaction read and then write what it has read.
 	writeFirst(ctx context.Context, s *store, tx Tx) error

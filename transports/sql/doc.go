@@ -93,7 +93,8 @@
 // # MySQL and MariaDB
 //
 // Galera, an auto_increment_increment other than 1, and statement-based replication are
-// refused by New. Each publish is a transaction, which holds a shared lock on a row of
+// refused by New, and [Transport.PublishTx] refuses a branch of a distributed transaction
+// (XA), with one question to the server unless tx was begun by go-sql-driver/mysql. Each publish is a transaction, which holds a shared lock on a row of
 // gates until it ends. Payloads are limited by max_allowed_packet, less 1 MiB, and a message
 // with its metadata by half a MiB more; a packet has to have 2 MiB at least.
 //

@@ -37,6 +37,9 @@ func (postgres) table(schema, name string) string {
 	return quoted(schema, `"`) + "." + quoted(name, `"`)
 }
 
+// checkTx: a prepared transaction is open like any other, and holds its bound.
+func (postgres) checkTx(context.Context, Tx) error { return nil }
+
 func (postgres) isolation() sql.IsolationLevel { return sql.LevelReadCommitted }
 
 // migrations: in messages, tx comes before id. Defaults are evaluated in the order of

@@ -78,9 +78,13 @@ func (t *Transport) send(ctx context.Context, p *parcel) error {
 // PublishTx writes messages in the caller's transaction: they are delivered if and only
 // if it commits. It does not wait, and tries nothing again. Call [Transport.Wake] after
 // the commit, or they are found a PollInterval later. Nothing has been written of a batch
-// that it returns an error for, other than to the transaction.
+// that it returns an error for, other than to the transaction. The error is [ErrNoTransaction]
+// or [ErrXA] when tx can't be used.
 func (t *Transport) PublishTx(ctx context.Context, tx Tx, batch ...transports.Outgoing) error {
 	if err := t.usable(ctx); err != nil {
+		return err
+	}
+	if err := checkTx(tx); err != nil {
 		return err
 	}
 	p := t.store.parcel(batch)
@@ -89,6 +93,9 @@ func (t *Transport) PublishTx(ctx context.Context, tx Tx, batch ...transports.Ou
 	}
 	if len(batch) == 0 {
 		return nil
+	}
+	if err := t.store.dialect.checkTx(ctx, tx); err != nil {
+		return err
 	}
 	return t.store.insertParcel(ctx, tx, p)
 }

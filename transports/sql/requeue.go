@@ -29,6 +29,9 @@ func (t *Transport) RequeueTx(ctx context.Context, tx Tx, subscription string, m
 	if err := t.usable(ctx); err != nil {
 		return err
 	}
+	if err := checkTx(tx); err != nil {
+		return err
+	}
 	return t.store.requeue(ctx, tx, subscription, messages)
 }
 

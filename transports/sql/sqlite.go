@@ -34,6 +34,8 @@ func (sqlite) words() map[string]string {
 
 func (sqlite) table(_, name string) string { return quoted(name, `"`) }
 
+func (sqlite) checkTx(context.Context, Tx) error { return nil }
+
 func (sqlite) isolation() sql.IsolationLevel { return sql.LevelDefault }
 
 // migrations: AUTOINCREMENT, so that a number is never given twice, not even that of the

@@ -31,16 +31,10 @@ func TestPreparedTransactions(t *testing.T) {
 	ch := subscribe(t.Context(), t, tr, "s", 10, "a")
 	prepare := func(name string, ids ...string) {
 		t.Helper()
-		conn, err := db.Conn(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = conn.Close() }()
-		execute(t, conn, "begin")
-		if err := tr.PublishTx(t.Context(), conn, outgoing("a", ids...)...); err != nil {
-			t.Fatal(err)
-		}
-		execute(t, conn, "prepare transaction '"+name+"'")
+		tx := begin(t, db)
+		publishTx(t, tr, tx, "a", ids...)
+		execute(t, tx, "prepare transaction '"+name+"'")
+		_ = tx.Rollback() // it has ended
 	}
 	prepare("commits", "1", "2")
 	prepare("rolls back", "3")
