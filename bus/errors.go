@@ -3,6 +3,7 @@ package bus
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 var (
@@ -71,6 +72,20 @@ type SubscriptionLostError struct{ Subscription string }
 func (e *SubscriptionLostError) Error() string {
 	return fmt.Sprintf("subscription %s was closed by the transport", e.Subscription)
 }
+
+// InterruptedError is why a bus is not ready: a subscription has had no consumer at the
+// broker for some seconds. The transport goes on trying.
+type InterruptedError struct {
+	Subscription string
+	For          time.Duration // since when it receives nothing
+	Err          error         // what the transport said last
+}
+
+func (e *InterruptedError) Error() string {
+	return fmt.Sprintf("subscription %s has received nothing for %v: %v", e.Subscription, e.For.Round(time.Second), e.Err)
+}
+
+func (e *InterruptedError) Unwrap() error { return e.Err }
 
 // ShutdownTimeoutError says that handlers went on after their contexts had ended.
 // What they were handling is not acknowledged and will be delivered again.

@@ -127,6 +127,7 @@ func (b *Bus) subscribe(intakeCtx, runCtx context.Context) (l launch, err error)
 		return l, fmt.Errorf("bus: router: %w", err)
 	}
 	for _, s := range b.subs {
+		s.interrupted(transports.Interruption{}) // of an earlier Start
 		in, err := b.takeIn(intakeCtx, transports.Subscription{
 			Name:        s.fullName,
 			Topics:      s.patterns,
@@ -134,7 +135,7 @@ func (b *Bus) subscribe(intakeCtx, runCtx context.Context) (l launch, err error)
 			Ordered:     s.settings.ordered,
 			Ephemeral:   s.settings.ephemeral,
 
-			OnInterruption: s.settings.interruption,
+			OnInterruption: s.interrupted,
 		})
 		if err != nil {
 			return l, fmt.Errorf("bus: subscribe %s: %w", s.fullName, err)

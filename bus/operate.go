@@ -52,7 +52,9 @@ func (b *Bus) PauseReasons(name string) ([]string, error) {
 // run, or it has none and only publishes, which takes no Start. Otherwise it returns
 // [ErrNotRunning], before the end of Start, its faults of configuration, or [ErrClosed],
 // once a shutdown has begun; that is joined with a [*SubscriptionLostError] when the loss of a subscription is the
-// reason. A subscription that is paused runs, see [Bus.PauseReasons].
+// reason. A subscription that has had no consumer for 5 s is an [*InterruptedError]; all of them are
+// joined. Transports of package watermill don't tell. A subscription that is paused runs,
+// see [Bus.PauseReasons].
 func (b *Bus) Ready() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -63,8 +65,16 @@ func (b *Bus) Ready() error {
 		return b.faultError()
 	case len(b.subs) > 0 && b.state != running:
 		return ErrNotRunning
+	case b.state != running:
+		return nil
 	}
-	return nil
+	var faults []error
+	for _, s := range b.subs {
+		if err := s.interruption.fault(s.fullName); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	return errors.Join(faults...)
 }
 
 // Subscriptions returns the names that the subscriptions have in this bus, in the order

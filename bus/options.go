@@ -75,10 +75,11 @@ func Ephemeral() SubscribeOption {
 }
 
 // OnInterruption has fn called with true when an [Ephemeral] subscription is lost with the
-// connection to the broker, and with false when it is there anew, before its first event:
-// what was published in between it does not get, so that what it feeds, such as a cache,
-// has to be made anew. It is not called by transports that keep the subscription meanwhile,
-// as SQL and memory do, nor for other subscriptions. fn has to be quick.
+// connection to the broker, and with false when it exists again, before its first event. The
+// subscription does not get what was published in between, so fn rebuilds what the events
+// feed, such as a cache. It is not called by transports that keep the subscription meanwhile,
+// as SQL and memory do, nor for other subscriptions: see [Bus.Ready] for those. fn has to be
+// quick.
 func OnInterruption(fn func(interrupted bool)) SubscribeOption {
 	return subscribeOption(func(s *settings) { s.interruption = fn })
 }

@@ -25,6 +25,8 @@ type Subscription struct {
 
 	gate    middleware.Gate
 	release func() // ends the pause that Resume ends; nil without one; guarded by Bus.mu
+
+	interruption interruption
 }
 
 // route leads events of one type to their handler.

@@ -128,7 +128,10 @@ func (c *busCheck) check(context.Context) error {
 // notReady is what is shown of an error of bus.Bus.Ready.
 func notReady(err error) string {
 	var lost *bus.SubscriptionLostError
+	var interrupted *bus.InterruptedError
 	switch {
+	case errors.As(err, &interrupted): // the log has all of them, with their causes
+		return fmt.Sprintf("subscription %s has received nothing for %v", interrupted.Subscription, interrupted.For.Round(time.Second))
 	case errors.As(err, &lost):
 		return lost.Error()
 	case errors.Is(err, bus.ErrClosed):

@@ -69,13 +69,24 @@ type Subscription struct {
 	// is taken is refused, so its owner makes it unique, by a UUID for example.
 	Ephemeral bool
 
-	// OnInterruption, if set, is called with true when an ephemeral subscription is lost with
-	// the connection to the broker, and with false when it is there anew, before the first
-	// message is delivered: it never gets what was published in between. Transports that keep
-	// an ephemeral subscription while its connection is down, so that nothing is missed, do
-	// not call it, nor does any for a durable one. Calls come one at a time and have to be
-	// quick; messages delivered before may still be in the receiver's hands.
-	OnInterruption func(interrupted bool)
+	// OnInterruption, if set, is called when the subscription loses its consumer, so that
+	// nothing is delivered although the transport goes on trying, again when the cause
+	// changes, and with the zero value when it receives again, before the first message.
+	// It is not called for a subscription that ends. Calls come one at a time and have to
+	// be quick; messages delivered before may still be in the receiver's hands. A
+	// transport that does not know whether it receives never calls it.
+	OnInterruption func(Interruption)
+}
+
+// Interruption says why a subscription receives nothing. The zero value says that it
+// receives again.
+type Interruption struct {
+	// Cause is what the broker or the client said. nil means that the subscription receives.
+	Cause error
+
+	// Missing reports that the subscription never gets what is published until it receives
+	// again: an ephemeral one that was lost with the connection.
+	Missing bool
 }
 
 // Validate returns every fault of s in one joined error.

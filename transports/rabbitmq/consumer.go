@@ -73,6 +73,7 @@ type reception struct {
 	acks       *acks
 	deliveries <-chan amqp.Delivery
 	lost       <-chan *amqp.Error // the client closes it
+	cause      *amqp.Error        // taken from lost
 	careful    bool               // with a prefetch of 1
 	gaveUp     bool               // a message of an ordered subscription
 	returned   chan struct{}      // a signal that an ordered subscription has to begin anew
@@ -151,30 +152,49 @@ func (c *consumer) run(r *reception) {
 			c.drain(r)
 		}
 		cut := r.ch.IsClosed()
+		var lost error
+		if cut || why == channelLost {
+			lost = r.reason()
+		}
 		r.close()
 		if why == intakeEnded || why == killed {
 			return
 		}
-		interrupted := cut || why == channelLost
-		if interrupted {
-			c.tell(true)
+		if lost != nil {
+			c.interrupted(lost)
 		}
 		if why == channelLost && !cut {
 			sleep(c.intake, newsOfDeletion) // cancelled by the broker: the queue is gone
 		}
-		if r = c.again(why == channelLost && c.beginsCarefully()); r != nil && interrupted {
-			c.tell(false)
-		}
+		r = c.again(why == channelLost && c.beginsCarefully(), lost)
 	}
 	c.atMost(0, nil) // what is in flight has nowhere to be settled, and is still the receiver's
 }
 
-// tell says that an ephemeral subscription is lost, as its queue is with the connection, or is
-// there anew.
-func (c *consumer) tell(interrupted bool) {
-	if c.sub.Ephemeral && c.sub.OnInterruption != nil {
-		c.sub.OnInterruption(interrupted)
+// interrupted tells the receiver why the subscription receives nothing, or with nil that it
+// receives again. The queue of an ephemeral one is lost with its connection.
+func (c *consumer) interrupted(cause error) {
+	if c.sub.OnInterruption != nil {
+		c.sub.OnInterruption(transports.Interruption{Cause: cause, Missing: cause != nil && c.sub.Ephemeral})
 	}
+}
+
+// reason returns why the channel delivers no more.
+func (r *reception) reason() error {
+	select {
+	case err := <-r.lost:
+		if err != nil {
+			r.cause = err
+		}
+	default:
+	}
+	switch {
+	case r.cause != nil:
+		return r.cause
+	case r.ch.IsClosed():
+		return errLost
+	}
+	return errCancelled
 }
 
 // outcome is why deliverAll returned.
@@ -261,7 +281,7 @@ func (r *reception) consume(queue string, prefetch int) (err error) {
 		return fmt.Errorf("set prefetch: %w", err)
 	}
 	r.deliveries, err = r.ch.Consume(queue, r.tag, false, false, false, false, nil)
-	return explain("queue", queue, err)
+	return explain(toConsume, "queue", queue, err)
 }
 
 // hopeless reports whether a message is to be given up without another try. In an ordered
@@ -310,17 +330,20 @@ func (c *consumer) deliver(r *reception, d *amqp.Delivery) outcome {
 	case <-r.returned: // this one is behind it
 		c.withdraw(msg)
 		return outOfOrder
-	case <-r.lost: //nolint:errcheck // a signal; the message comes again
+	case r.cause = <-r.lost: // the message comes again
 		c.withdraw(msg)
 		return channelLost
 	}
 }
 
-// again consumes anew, for as long as it takes; nil means that the subscription ends.
-func (c *consumer) again(careful bool) *reception {
+// again consumes after the channel has ended, for as long as it takes; nil means that the
+// subscription ends. lost is why, nil when the consumer has closed it for itself.
+func (c *consumer) again(careful bool, lost error) *reception {
 	ctx, cancel := context.WithCancel(c.intake)
 	defer cancel()
 	defer context.AfterFunc(c.base, cancel)()
+	interrupted := lost != nil
+	unsaid := interrupted && !isLost(lost) // the connection has said why it was lost
 	for delay := firstDelay; ; delay = min(2*delay, longestDelay) {
 		removals, err := c.t.removals(ctx, c.sub.Name)
 		if time.Since(c.began) > 2*c.t.removedExpiry { // those are forgotten by now
@@ -330,15 +353,24 @@ func (c *consumer) again(careful bool) *reception {
 			c.log.Info("the subscription was removed")
 			return nil
 		}
+		if unsaid && ctx.Err() == nil {
+			c.log.Warn("the subscription has lost its consumer; consuming again", slog.Any("error", lost))
+			unsaid = false
+		}
 		if err == nil {
 			var r *reception
 			if r, err = c.receive(ctx, careful); err == nil {
+				if interrupted {
+					c.interrupted(nil)
+				}
 				return r
 			}
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
+		interrupted = true
+		c.interrupted(err)
 		c.log.Warn("can't consume; trying again", slog.Any("error", err))
 		if !sleep(ctx, delay) {
 			return nil

@@ -21,6 +21,10 @@ var (
 
 	// errLost is why something begins anew: the connection or channel is gone.
 	errLost = errors.New("connection to the broker is lost")
+
+	// errCancelled is why a subscription has no consumer while its channel is open. The
+	// protocol does not say the reason.
+	errCancelled = errors.New("the broker has cancelled the consumer: its queue was deleted or has moved, or a message was unsettled for longer than the consumer timeout")
 )
 
 // TopologyError says which exchange or queue is not as this transport needs it.
@@ -42,9 +46,19 @@ func (e *TopologyError) Error() string {
 
 func (e *TopologyError) Unwrap() error { return e.Err }
 
-// explain makes a [*TopologyError] of the broker's answer to a declaration. The reply
-// codes are those of https://www.rabbitmq.com/amqp-0-9-1-reference#constants
-func explain(kind, name string, err error) error {
+// operation is what was asked of an exchange or a queue.
+type operation int
+
+const (
+	toDeclare operation = iota
+	toBind
+	toConsume
+)
+
+// explain makes a [*TopologyError] of the broker's answer to an operation. The reply codes
+// are those of https://www.rabbitmq.com/amqp-0-9-1-reference#constants and the permissions
+// those of https://www.rabbitmq.com/docs/access-control#authorisation
+func explain(op operation, kind, name string, err error) error {
 	refused, ok := errors.AsType[*amqp.Error](err)
 	if !ok {
 		return err
@@ -52,16 +66,25 @@ func explain(kind, name string, err error) error {
 	problem := ""
 	switch refused.Code {
 	case amqp.PreconditionFailed:
-		problem = "exists with other properties than wanted, and those can't be changed"
-		if kind == "queue" {
-			problem += "; configure the transport as the queue is, or subscribe under a new name, let the old queue run empty and remove it"
-		} else {
-			problem += "; configure another exchange, or delete this one when nobody uses it"
+		problem = "can't be consumed in this way"
+		switch {
+		case op != toDeclare:
+		case kind == "queue":
+			problem = "exists with other properties than wanted, and those can't be changed; configure the transport as the queue is, or subscribe under a new name, let the old queue run empty and remove it"
+		default:
+			problem = "exists with other properties than wanted, and those can't be changed; configure another exchange, or delete this one when nobody uses it"
 		}
 	case amqp.NotFound:
 		problem = "does not exist; declare it, or set the topology mode to declare"
 	case amqp.AccessRefused:
-		problem = "may not be declared by this user; grant the configure permission, or set the topology mode to verify or none"
+		switch op {
+		case toDeclare:
+			problem = "may not be declared by this user; grant the configure permission for it, and read for it and write for the exchange that its arguments name, or set the topology mode to verify or none"
+		case toBind:
+			problem = "may not be bound by this user; grant the write permission for it and read for the exchange that it is bound to, or set the topology mode to verify or none"
+		case toConsume:
+			problem = "may not be consumed; grant this user the read permission for it, or end the consumer that has it exclusively"
+		}
 	case amqp.ResourceLocked:
 		problem = "is another connection's own"
 	default:

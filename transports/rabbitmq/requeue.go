@@ -211,7 +211,7 @@ func (t *Transport) RemoveSubscription(ctx context.Context, name string) error {
 		_, err := ch.QueueDeclare(note, true, false, false, false, amqp.Table{
 			"x-queue-type": string(Quorum), "x-expires": t.removedExpiry.Milliseconds(), "x-message-ttl": t.removedExpiry.Milliseconds(),
 		})
-		return explain("queue", note, err)
+		return explain(toDeclare, "queue", note, err)
 	})
 	if err != nil {
 		return fail(err)

@@ -163,7 +163,7 @@ func (c *consumer) giveUp(r *reception, d *amqp.Delivery, n int) outcome {
 			return intakeEnded
 		case <-c.base.Done():
 			return killed
-		case <-r.lost: //nolint:errcheck // a signal
+		case r.cause = <-r.lost:
 			return channelLost
 		}
 	}

@@ -68,9 +68,9 @@ func (d *topology) exchange(name, kind string, args amqp.Table) {
 	switch {
 	case d.err != nil || d.mode == Assume:
 	case d.mode == Verify:
-		d.err = explain("exchange", name, d.ch.ExchangeDeclarePassive(name, kind, true, false, false, false, nil))
+		d.err = explain(toDeclare, "exchange", name, d.ch.ExchangeDeclarePassive(name, kind, true, false, false, false, nil))
 	default:
-		d.err = explain("exchange", name, d.ch.ExchangeDeclare(name, kind, true, false, false, false, args))
+		d.err = explain(toDeclare, "exchange", name, d.ch.ExchangeDeclare(name, kind, true, false, false, false, args))
 	}
 }
 
@@ -84,7 +84,7 @@ func (d *topology) queue(name string, args amqp.Table) {
 	default:
 		_, err = d.ch.QueueDeclare(name, true, false, false, false, args)
 	}
-	d.err = explain("queue", name, err)
+	d.err = explain(toDeclare, "queue", name, err)
 	if d.mode == Declare && isCode(err, amqp.NotFound) { // it exists then, or it would have been made
 		d.err = &TopologyError{Kind: "queue", Name: name, Problem: "is on a node that is down, or has lost the majority of its nodes; start them", Err: err}
 	}
@@ -106,14 +106,14 @@ func describe(args amqp.Table) string {
 func (d *topology) transient(name string, autoDelete bool) {
 	if d.err == nil {
 		_, err := d.ch.QueueDeclare(name, false, autoDelete, true, false, nil)
-		d.err = explain("queue", name, err)
+		d.err = explain(toDeclare, "queue", name, err)
 	}
 }
 
 func (d *topology) bind(queue, key, exchange string, args amqp.Table) {
 	if d.err == nil && d.mode == Declare {
 		if err := d.ch.QueueBind(queue, key, exchange, false, args); err != nil {
-			d.err = fmt.Errorf("bind queue %q to exchange %q: %w", queue, exchange, err)
+			d.err = fmt.Errorf("bind to exchange %q: %w", exchange, explain(toBind, "queue", queue, err))
 		}
 	}
 }
@@ -121,7 +121,7 @@ func (d *topology) bind(queue, key, exchange string, args amqp.Table) {
 func (d *topology) bindExchange(to, key, from string, args amqp.Table) {
 	if d.err == nil && d.mode == Declare {
 		if err := d.ch.ExchangeBind(to, key, from, false, args); err != nil {
-			d.err = fmt.Errorf("bind exchange %q to exchange %q: %w", to, from, err)
+			d.err = fmt.Errorf("bind to exchange %q: %w", from, explain(toBind, "exchange", to, err))
 		}
 	}
 }

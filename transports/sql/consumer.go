@@ -57,7 +57,8 @@ type consumer struct {
 	inherited  bool            // of an ordered subscription: there are no claims but this consumer's
 	safe       subscriptionRow // cursor, once what is below it is in claims
 
-	source // of fetch alone
+	interrupted interruption
+	source      // of fetch alone
 }
 
 // item is a message at its place in a consumer.
@@ -91,7 +92,8 @@ var consumerNumbers atomic.Int64
 func newConsumer(t *Transport, g *group, s transports.Subscription) *consumer {
 	limit := min(s.Concurrency, maxInFlight)
 	c := &consumer{
-		transport: t, number: consumerNumbers.Add(1), group: g, limit: limit, ordered: s.Ordered, ephemeral: s.Ephemeral,
+		interrupted: interruption{tell: s.OnInterruption},
+		transport:   t, number: consumerNumbers.Add(1), group: g, limit: limit, ordered: s.Ordered, ephemeral: s.Ephemeral,
 		out:        make(chan *message.Message, limit),
 		wakeup:     make(chan struct{}, 1),
 		fetchUp:    make(chan struct{}, 1),

@@ -41,6 +41,7 @@ func (c *consumer) fetch() {
 		case err != nil:
 			if c.intake.Err() == nil {
 				c.transport.store.log.Warn("consume waits for the database", "subscription", c.group.name, "error", err)
+				c.interrupted.fetched(err)
 			}
 			c.hints.Or(hintAll)
 			if !wait(c.intake, retry) {
@@ -49,6 +50,7 @@ func (c *consumer) fetch() {
 			retry = min(2*retry, maxRetry)
 			continue
 		}
+		c.interrupted.fetched(nil)
 		retry = 10 * time.Millisecond
 		if worked {
 			continue

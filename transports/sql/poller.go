@@ -57,6 +57,7 @@ func (p *poller) run(ctx context.Context) {
 	defer timer.Stop()
 	now := time.Now()
 	p.heartbeat, p.watched = now, now
+	failing := false
 	for {
 		select {
 		case <-p.wakeup:
@@ -71,6 +72,10 @@ func (p *poller) run(ctx context.Context) {
 			p.transport.store.log.Warn("the poller waits for the database", "error", err)
 			next = maxRetry
 		}
+		if ctx.Err() == nil && (err != nil || failing) {
+			p.transport.eachConsumer(func(c *consumer) { c.interrupted.looked(err) })
+		}
+		failing = err != nil
 		if p.seen.frontier != frontier && next > 0 { // the next look can wait for more to come together
 			wait(ctx, wakePause-time.Since(began))
 		}

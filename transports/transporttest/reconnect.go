@@ -14,6 +14,7 @@ var reconnectTests = []test{
 	{"what was in flight comes again after the connection was lost", []Feature{Reconnect, Durable}, inFlightComesAgain},
 	{"publish waits for the connection", []Feature{Reconnect}, publishWaitsForConnection},
 	{"publish without a connection ends with its context", []Feature{Reconnect}, publishWithoutConnectionEnds},
+	{"a subscription says why it receives nothing", []Feature{Reconnect, Durable}, subscriptionSaysWhy},
 	{"a transport without a connection can be closed", []Feature{Reconnect}, closeWithoutConnection},
 }
 
@@ -37,6 +38,40 @@ func subscriptionOutlivesConnection(e *env) {
 		restore()
 		e.ackUntil(ch, id)
 	}
+}
+
+// subscriptionSaysWhy: a subscription without its connection says so until it has one again,
+// and a durable one misses nothing.
+func subscriptionSaysWhy(e *env) {
+	tr, cut, restore := e.openCuttable()
+	s := e.sub("s", "a")
+	interruptions := make(chan transports.Interruption, 1000)
+	s.OnInterruption = func(i transports.Interruption) { interruptions <- i }
+	ch := e.subscribe(tr, s)
+	await := func(interrupted bool) {
+		e.Helper()
+		for {
+			select {
+			case i := <-interruptions:
+				if i.Missing {
+					e.Errorf("a durable subscription says that it misses something: %v", i.Cause)
+				}
+				if (i.Cause != nil) == interrupted {
+					return
+				}
+			case <-e.patience():
+				e.Fatalf("the subscription does not say within %s that it receives: %t", e.Patience, !interrupted)
+			}
+		}
+	}
+	for range 2 {
+		cut()
+		await(true)
+		restore()
+		await(false)
+	}
+	e.publish(e.open(), "a", "1")
+	e.ackUntil(ch, "1")
 }
 
 // ackUntil takes messages until the one of that id: an acknowledgement that was
