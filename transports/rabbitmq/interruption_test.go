@@ -127,10 +127,10 @@ func TestReplacedQueueIsAnInterruption(t *testing.T) {
 	s := b.sub("s", 1)
 	causes := interruptions(&s)
 	ch := b.subscribe(tr, s)
-	if _, err := b.raw.QueueDelete(s.Name, false, false, false); err != nil {
+	if _, err := b.raw.QueueDelete(b.names.queue(s.Name), false, false, false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.raw.QueueDeclare(s.Name, true, false, false, false, amqp.Table{"x-queue-type": "classic"}); err != nil {
+	if _, err := b.raw.QueueDeclare(b.names.queue(s.Name), true, false, false, false, amqp.Table{"x-queue-type": "classic"}); err != nil {
 		t.Fatal(err)
 	}
 	b.awaitCause(causes, "the cancelled consumer", func(err error) bool { return errors.Is(err, errCancelled) })
@@ -141,7 +141,7 @@ func TestReplacedQueueIsAnInterruption(t *testing.T) {
 	if n := strings.Count(log.String(), "the broker has cancelled the consumer"); n != 1 {
 		t.Errorf("the cancel is logged %d times; want once:\n%s", n, log.String())
 	}
-	if _, err := b.raw.QueueDelete(s.Name, false, false, false); err != nil {
+	if _, err := b.raw.QueueDelete(b.names.queue(s.Name), false, false, false); err != nil {
 		t.Fatal(err)
 	}
 	b.awaitCause(causes, "the end of the interruption", func(err error) bool { return err == nil })
