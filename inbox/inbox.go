@@ -11,6 +11,7 @@ import (
 	"github.com/gotidings/tidings/bus"
 	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/internal/aftercommit"
+	"github.com/gotidings/tidings/internal/dbsettings"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
 
@@ -42,6 +43,13 @@ func New(ctx context.Context, cfg Config) (*Inbox, error) {
 		if err := cfg.validate(); err != nil { // Schema depends on it
 			return nil, fmt.Errorf("inbox: %w", err)
 		}
+	}
+	warnings, err := dbsettings.Check(ctx, cfg.DB, string(cfg.Dialect))
+	if err != nil {
+		return nil, fmt.Errorf("inbox: %w", err)
+	}
+	for _, warning := range warnings {
+		cfg.Logger.WarnContext(ctx, "a setting of the database weakens what it promises", "setting", warning)
 	}
 	if cfg.Isolation == sql.LevelDefault && cfg.Dialect != tsql.SQLite {
 		cfg.Isolation = sql.LevelReadCommitted

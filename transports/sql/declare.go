@@ -158,6 +158,9 @@ func (s *store) catchUp(ctx context.Context) error {
 		case err == nil && !t.busy && !t.more:
 			return nil
 		}
+		if _, _, err := s.passedIDs(ctx); err != nil { // or it would wait for a row that is not there
+			return err
+		}
 		if !wait(ctx, time.Millisecond) {
 			return context.Cause(ctx)
 		}

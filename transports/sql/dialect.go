@@ -41,9 +41,13 @@ type dialect interface {
 	// migrate calls fn on a connection on which no other process is migrating.
 	migrate(ctx context.Context, s *store, fn func(Tx) error) error
 
-	// check looks for settings of the server that the log can't work with, and
-	// returns the largest payload that it takes, 0 when it does not say.
+	// check looks for a server that the log can't work with, and returns the largest
+	// payload that it takes, 0 when it does not say.
 	check(ctx context.Context, s *store) (maxBytes int, err error)
+
+	// checkIDs returns an error that wraps ErrUnseen when the next ids are not above all that
+	// the log has passed, or when rows are missing without which it stands still.
+	checkIDs(ctx context.Context, s *store) error
 
 	// isolation is that of transactions, in which each statement sees what was
 	// committed before it.

@@ -80,6 +80,14 @@
 // other, and a pool of one is enough. Transactions of the transport last for a few
 // milliseconds, and none is open while a handler runs.
 //
+// # Settings
+//
+// New refuses a session in which a promise can't be kept, such as autocommit=0, a sql_mode
+// that is not strict, a character set other than utf8mb4, and synchronous_commit=off. It warns
+// where the server itself is set to lose commits in a crash, such as fsync=off. The ids of
+// messages have to go up. That they do is checked by New, and then every second: see
+// [ErrUnseen].
+//
 // # SQLite
 //
 // Several processes can share a file; one writes at a time, for as long as its transaction

@@ -3,6 +3,7 @@ package sql
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -82,12 +83,24 @@ func (s *store) migrate(ctx context.Context) error {
 		return nil
 	})
 	switch {
+	case err != nil && s.migrated(ctx):
+		return errors.Join(s.emptied("migrations"), err)
 	case err != nil && denied(err):
 		return fmt.Errorf("migrate needs the rights to create and to write tables; if others make them, see Config.NoMigrate: %w", err)
 	case err != nil:
 		return fmt.Errorf("migrate: %w", err)
 	}
 	return nil
+}
+
+// migrated reports whether the tables are there although their version is not.
+func (s *store) migrated(ctx context.Context) bool {
+	version, err := s.version(ctx, s.db)
+	if err != nil || version != 0 {
+		return false
+	}
+	_, err = s.one(ctx, s.db, nil, "select "+columns["messages"]+" from {messages} where 1 = 0")
+	return err == nil
 }
 
 // version returns the version of the tables, 0 when there are none.

@@ -119,9 +119,8 @@ const (
 
 func (mysql) check(ctx context.Context, s *store) (int, error) {
 	var version, format string
-	var step, packet, binlog int
-	_, err := s.one(ctx, s.db, []any{&version, &step, &packet, &binlog, &format},
-		`select version(), @@auto_increment_increment, @@max_allowed_packet, @@log_bin, @@binlog_format`)
+	var packet, binlog int
+	_, err := s.one(ctx, s.db, []any{&version, &packet, &binlog, &format}, `select version(), @@max_allowed_packet, @@log_bin, @@binlog_format`)
 	if err != nil {
 		return 0, err
 	}
@@ -134,32 +133,12 @@ func (mysql) check(ctx context.Context, s *store) (int, error) {
 	} else if major < oldest[0] {
 		faults = append(faults, fmt.Errorf("it is MySQL %s; 8.0 or later is needed", version))
 	}
-	if step != 1 {
-		faults = append(faults, fmt.Errorf("auto_increment_increment is %d: ids with holes between them would be taken for messages that are missing", step))
-	}
 	if binlog == 1 && format == "STATEMENT" {
 		faults = append(faults, errors.New("binlog_format is STATEMENT, with which READ COMMITTED can't be used; set it to ROW or MIXED"))
 	}
 	var name, galera string
 	if found, err := s.one(ctx, s.db, []any{&name, &galera}, `show variables like 'wsrep_on'`); err == nil && found && galera == "ON" {
 		faults = append(faults, errors.New("it is a Galera cluster, whose nodes do not see each other's locks"))
-	}
-	var next sql.NullInt64
-	var passed int64
-	_, err = s.one(ctx, s.db, []any{&next, &passed}, `
-select (select auto_increment from information_schema.tables where table_schema = database() and table_name = ?),
-	greatest({frontier}, (select coalesce(max(position), 0) from {subscriptions}))`, s.cfg.Prefix+"messages")
-	if err != nil {
-		return 0, err
-	}
-	var newest int64
-	if _, err := s.one(ctx, s.db, []any{&newest}, `select coalesce(max(id), 0) from {messages}`); err != nil {
-		return 0, err
-	}
-	// The number may be cached, and then it is too low, but not below a message that is there.
-	if next.Valid && next.Int64 <= passed && newest < passed {
-		faults = append(faults, fmt.Errorf("the next id of %s is %d, and messages up to %d have been passed: what is published might never be seen; "+
-			"set it, alter table %[1]s auto_increment = %d", s.write("{messages}"), next.Int64, passed, passed+1))
 	}
 	maxBytes, err := payloadLimit(packet)
 	return maxBytes, errors.Join(append(faults, err)...)
@@ -410,9 +389,21 @@ var mysqlOpener = opener{
 			user += ":" + password
 		}
 		dsn := user + "@tcp(" + host + ")/" + url.PathEscape(database)
-		if query := u.RawQuery; query != "" {
-			dsn += "?" + query
+		query := u.Query()
+		for name, value := range mysqlSession {
+			if !query.Has(name) {
+				query.Set(name, value)
+			}
 		}
-		return dsn, nil
+		return dsn + "?" + query.Encode(), nil
 	},
+}
+
+// mysqlSession are settings of the session that the library needs, see package dbsettings;
+// the server may have others as its defaults.
+var mysqlSession = map[string]string{
+	"autocommit":       "1",
+	"sql_mode":         "'STRICT_TRANS_TABLES'",
+	"sql_safe_updates": "0",
+	"sql_select_limit": "default",
 }

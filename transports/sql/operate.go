@@ -104,11 +104,14 @@ func (t *Transport) RemoveSubscription(ctx context.Context, name string) error {
 	return err
 }
 
-// Ping asks the database for the state of the log.
+// Ping asks the database for the state of the log. The error wraps [ErrUnseen] when what is
+// published is not delivered.
 func (t *Transport) Ping(ctx context.Context) error {
 	return t.do(ctx, func(ctx context.Context) error {
-		_, err := t.store.one(ctx, t.store.db, []any{new(int64)}, `select {frontier}`)
-		return err
+		if _, _, err := t.store.passedIDs(ctx); err != nil {
+			return err
+		}
+		return t.checkIDs(ctx)
 	})
 }
 

@@ -100,6 +100,7 @@ func (p *poller) tick(parent context.Context) (time.Duration, error) {
 		if err := t.watch(ctx); err != nil {
 			return 0, err
 		}
+		_ = t.checkIDs(ctx) // which logs it
 		p.watched = now
 		t.eachConsumer(func(c *consumer) { c.hint(hintStock) })
 	}

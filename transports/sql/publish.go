@@ -57,6 +57,9 @@ func (t *Transport) send(ctx context.Context, p *parcel) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		if err := t.checkIDs(ctx); err != nil {
+			return err
+		}
 		err := t.store.writeParcel(ctx, p)
 		if err == nil {
 			t.Wake()
@@ -93,6 +96,9 @@ func (t *Transport) PublishTx(ctx context.Context, tx Tx, batch ...transports.Ou
 	}
 	if len(batch) == 0 {
 		return nil
+	}
+	if err := t.ids.knownFault(); err != nil {
+		return err
 	}
 	if err := t.store.dialect.checkTx(ctx, tx); err != nil {
 		return err

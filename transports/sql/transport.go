@@ -10,6 +10,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
 
+	"github.com/gotidings/tidings/internal/dbsettings"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -21,6 +22,7 @@ type Transport struct {
 	closed context.Context //nolint:containedctx // the transport's life, not a call's: ends with Close
 	close  context.CancelCauseFunc
 
+	ids       idWatch
 	poller    *poller
 	settler   *settler
 	published chan struct{} // one token: others are to be notified
@@ -59,6 +61,13 @@ func New(ctx context.Context, db *sql.DB, cfg Config) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
+	warnings, err := dbsettings.Check(ctx, db, string(s.cfg.Dialect))
+	if err != nil {
+		return nil, err
+	}
+	for _, warning := range warnings {
+		s.log.WarnContext(ctx, "a setting of the database weakens what it promises", "setting", warning)
+	}
 	if !cfg.NoMigrate {
 		if err := s.migrate(ctx); err != nil {
 			return nil, err
@@ -71,6 +80,9 @@ func New(ctx context.Context, db *sql.DB, cfg Config) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.dialect.checkIDs(ctx, s); err != nil {
+		return nil, err
+	}
 	s.cfg.MaxMessageBytes = cfg.maxMessageBytes(maxBytes)
 	if maxBytes > 0 {
 		s.maxRow = maxBytes + metadataMargin
@@ -79,6 +91,7 @@ func New(ctx context.Context, db *sql.DB, cfg Config) (*Transport, error) {
 		return nil, fmt.Errorf("the field MaxMessageBytes is %d, and the server takes no more than %d", s.cfg.MaxMessageBytes, maxBytes)
 	}
 	t := &Transport{store: s, owner: uuid.NewString(), consumers: make(map[*consumer]bool), published: make(chan struct{}, 1)}
+	t.ids.looked, t.ids.good = time.Now(), time.Now()
 	t.closed, t.close = context.WithCancelCause(context.Background())
 	t.poller = newPoller(t)
 	t.settler = newSettler(t)

@@ -134,7 +134,7 @@ func TestMissingRightsOnPostgres(t *testing.T) {
 	execute(t, db, `grant select on `+schema+`.tidings_migrations to `+role)
 	user.wantRefusal(t, "no right to other tables", noMigrate, "can't be read", denied+"table")
 	execute(t, db, `grant select on all tables in schema `+schema+` to `+role)
-	user.wantRefusal(t, "no right to the sequence", noMigrate, denied+"sequence tidings_messages_id_seq")
+	user.wantRefusal(t, "no right to the sequence", noMigrate, denied+"sequence", "tidings_messages_id_seq", "GRANT SELECT ON SEQUENCE")
 	execute(t, db, `grant select on sequence `+schema+`.tidings_messages_id_seq to `+role)
 	user.wantReadOnly(t, denied+"table")
 	execute(t, db, `grant insert, update, delete on all tables in schema `+schema+` to `+role)
