@@ -8,13 +8,16 @@ TESTFLAGS ?=
 BENCHFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint fmt fuzz bench benchfull cover cross clean
+.PHONY: help test matrix lint fmt fuzz bench benchfull cover cross clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
 
 test: ## run all tests (TESTFLAGS='-run X' narrows, REQUIRE_SERVICES=1 forbids skipping)
 	@scripts/test.sh $(TESTFLAGS)
+
+matrix: ## run the tests on all supported versions of the servers (TESTFLAGS='-run TestMatrix/rabbitmq-4.3')
+	@scripts/matrix.sh $(TESTFLAGS)
 
 lint: ## golangci-lint, gofumpt and go mod tidy, with pinned tools
 	@scripts/lint.sh

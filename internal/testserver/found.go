@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"strings"
 	"testing"
 	"time"
 )
@@ -58,8 +59,15 @@ var (
 )
 
 // RabbitMQ returns the URL of a running broker: RABBITMQ_URL, or that of guest on this
-// machine.
+// machine. Of a cluster it is the first node's.
 func RabbitMQ(tb testing.TB) string {
+	tb.Helper()
+	return rabbitMQ.find(tb)[0]
+}
+
+// RabbitMQNodes returns the URLs of all nodes of a running broker: RABBITMQ_URL separates
+// them by spaces.
+func RabbitMQNodes(tb testing.TB) []string {
 	tb.Helper()
 	return rabbitMQ.find(tb)
 }
@@ -68,23 +76,25 @@ func RabbitMQ(tb testing.TB) string {
 // user postgres on this machine.
 func Postgres(tb testing.TB) string {
 	tb.Helper()
-	return postgres.find(tb)
+	return postgres.find(tb)[0]
 }
 
 // MySQL returns the URL of a running MySQL or MariaDB server: MYSQL_URL, or that of the
 // user root on this machine.
 func MySQL(tb testing.TB) string {
 	tb.Helper()
-	return mySQL.find(tb)
+	return mySQL.find(tb)[0]
 }
 
-func (k kind) find(tb testing.TB) string {
+func (k kind) find(tb testing.TB) []string {
 	tb.Helper()
-	address := cmp.Or(os.Getenv(k.variable), k.standard)
-	if err := k.answers(context.WithoutCancel(tb.Context()), address); err != nil { // clean-up asks too, when that context has ended
-		missing(tb, fmt.Sprintf("no %s answers (%v); %s can name another", k.name, err, k.variable), k.commands...)
+	addresses := strings.Fields(cmp.Or(strings.TrimSpace(os.Getenv(k.variable)), k.standard))
+	for _, address := range addresses {
+		if err := k.answers(context.WithoutCancel(tb.Context()), address); err != nil { // clean-up asks too, when that context has ended
+			missing(tb, fmt.Sprintf("no %s answers (%v); %s can name another", k.name, err, k.variable), k.commands...)
+		}
 	}
-	return address
+	return addresses
 }
 
 // answers says whether such a server is at a URL. Its errors do not quote the URL,

@@ -2,14 +2,12 @@ package testserver_test
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"net"
 	"os"
 	"os/exec"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -50,7 +48,7 @@ func TestReleases(t *testing.T) {
 		t.Run(v.String(), func(t *testing.T) {
 			t.Parallel()
 			got := testserver.StartRabbitMQ(t, testserver.Release(v.Release)).Version()
-			switch compareReleases(got, v.Release) {
+			switch v.Compare(got) {
 			case -1:
 				t.Errorf("version %s", got)
 			case 1:
@@ -58,17 +56,6 @@ func TestReleases(t *testing.T) {
 			}
 		})
 	}
-}
-
-// compareReleases says whether a version such as "4.3.6" belongs to an earlier (-1) or later (1)
-// release than "4.3".
-func compareReleases(version, release string) int {
-	have, want := strings.Split(version, "."), strings.Split(release, ".")
-	return slices.CompareFunc(have[:min(len(have), len(want))], want, func(a, b string) int {
-		x, _ := strconv.Atoi(a)
-		y, _ := strconv.Atoi(b)
-		return cmp.Compare(x, y)
-	})
 }
 
 func wantVhosts(t *testing.T, b *testserver.Broker, want ...string) {

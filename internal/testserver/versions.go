@@ -1,9 +1,12 @@
 package testserver
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -35,6 +38,17 @@ var Versions = []Version{
 
 // String returns a version as TIDINGS_MATRIX names it, such as "rabbitmq-4.3".
 func (v Version) String() string { return string(v.Server) + "-" + v.Release }
+
+// Compare says whether a version such as "4.3.6" belongs to an earlier release (-1), to this
+// one (0), or to a later one (1).
+func (v Version) Compare(version string) int {
+	have, want := strings.Split(version, "."), strings.Split(v.Release, ".")
+	return slices.CompareFunc(have[:min(len(have), len(want))], want, func(a, b string) int {
+		x, _ := strconv.Atoi(a)
+		y, _ := strconv.Atoi(b)
+		return cmp.Compare(x, y)
+	})
+}
 
 // variable names the environment variable that chooses the release of a private server.
 func (s Server) variable() string { return "TIDINGS_" + strings.ToUpper(string(s)) }

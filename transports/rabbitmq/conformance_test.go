@@ -37,7 +37,7 @@ func TestConformanceOfSubscribeNotified(t *testing.T) {
 func conformance(t *testing.T, as func(*Transport) transports.Transport) transporttest.Results {
 	t.Helper()
 	const maxMessageBytes = 1 << 20
-	cfg := Config{URLs: []string{brokerURL(t)}, Exchange: newExchange(t), MaxMessageBytes: maxMessageBytes}
+	cfg := Config{URLs: testserver.RabbitMQNodes(t), Exchange: newExchange(t), MaxMessageBytes: maxMessageBytes}
 	return transporttest.Run(t,
 		transporttest.Harness{
 			Open: func(t *testing.T) transports.Transport { t.Helper(); return as(mustOpen(t, cfg)) },

@@ -97,7 +97,7 @@
 //
 //	rabbitmqctl eval 'ra:trigger_election({list_to_atom("%2F_shop.audit"), node()}).'
 //
-// Tested on RabbitMQ 3.10. Quorum queues have message TTL and at-least-once dead
-// lettering since then; nothing is used that 3.11 to 4.x have taken away, by their
-// documentation, but that is not tested.
+// RabbitMQ 3.10 is the oldest supported version: quorum queues have message TTL and
+// at-least-once dead lettering since then. docs/versions.md lists the versions that are
+// tested, and what they do differently.
 package rabbitmq

@@ -5,44 +5,28 @@ import (
 	"maps"
 	"net"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	wmamqp "github.com/ThreeDotsLabs/watermill-amqp/v2/pkg/amqp"
 	"github.com/google/uuid"
 	"github.com/rabbitmq/amqp091-go"
 	"go.uber.org/goleak"
 
+	"github.com/gotidings/tidings/internal/testserver"
 	"github.com/gotidings/tidings/transports"
 	adapter "github.com/gotidings/tidings/transports/watermill"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// brokerURI returns the broker that RABBITMQ_URL names or that runs here, and skips
-// without one.
+// brokerURI returns the URL of a broker for tests.
 func brokerURI(t *testing.T) string {
 	t.Helper()
-	uri := os.Getenv("RABBITMQ_URL")
-	if uri == "" {
-		uri = "amqp://guest:guest@127.0.0.1:5672/"
-	}
-	conn, err := amqp091.DialConfig(uri, amqp091.Config{Dial: amqp091.DefaultDial(5 * time.Second)})
-	if err == nil {
-		_ = conn.Close() // it was there, which is all that was asked
-		return uri
-	}
-	const remedy = "no RabbitMQ: docker compose up -d rabbitmq, or apt-get install rabbitmq-server and rabbitmq-server -detached, or set RABBITMQ_URL"
-	if os.Getenv("REQUIRE_SERVICES") == "1" {
-		t.Fatal(remedy)
-	}
-	t.Skip("SKIPPED, " + remedy)
-	return ""
+	return testserver.RabbitMQ(t)
 }
 
 // namespace is a test's place on the broker. What is made there is deleted at its end.

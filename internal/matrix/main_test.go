@@ -1,0 +1,22 @@
+package matrix
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+)
+
+var run = flag.Bool("matrix", false, "run the suites on all versions")
+
+// legs counts how the legs ended.
+var legs struct{ planned, passed, failed int }
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	status := m.Run()
+	if *run {
+		fmt.Printf("matrix: %d legs passed, %d failed, %d not run\n", legs.passed, legs.failed, legs.planned-legs.passed-legs.failed)
+	}
+	os.Exit(status)
+}

@@ -1,0 +1,115 @@
+package matrix
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gotidings/tidings/internal/testserver"
+)
+
+// TestMatrix runs every suite on every version.
+//
+//nolint:paralleltest // the machine is for one server at a time
+func TestMatrix(t *testing.T) {
+	if !*run {
+		t.Skip("make matrix runs it")
+	}
+	binaries := build(t)
+	for _, v := range testserver.Versions {
+		if v.Debian == "" && named(v.String()) == nil {
+			fmt.Printf("%-22s not run: it is supported, and no Debian release of the list has it\n", v)
+			continue
+		}
+		t.Run(v.String(), func(t *testing.T) {
+			t.Run("node", func(t *testing.T) {
+				runLegs(t, v, v.String(), onNode, binaries, func(t *testing.T) []string {
+					b := testserver.StartRabbitMQ(t, testserver.Release(v.Release))
+					compare(t, v, b)
+					return []string{b.URL()}
+				})
+			})
+			t.Run("cluster", func(t *testing.T) {
+				runLegs(t, v, v.String()+"-cluster", onCluster, binaries, func(t *testing.T) []string {
+					c := testserver.StartRabbitMQCluster(t, 3, testserver.Release(v.Release))
+					return c.URLs()
+				})
+			})
+		})
+	}
+}
+
+// runLegs runs suites on the server that TIDINGS_MATRIX names, else on one that start
+// starts. The suites that start servers of their own run afterwards, alone.
+func runLegs(t *testing.T, v testserver.Version, server string, suites []suite, bins binaries, start func(*testing.T) []string) {
+	t.Helper()
+	legs.planned += len(suites)
+	environment := append(os.Environ(), "TIDINGS_RABBITMQ="+v.Release)
+	urls := named(server)
+	t.Run("public", func(t *testing.T) {
+		urls := urls
+		if urls == nil {
+			urls = start(t)
+		}
+		for _, s := range suites {
+			if !s.private {
+				runLeg(t, server, s, bins, urls, append(environment, "RABBITMQ_URL="+strings.Join(urls, " ")))
+			}
+		}
+	})
+	t.Run("private", func(t *testing.T) {
+		for _, s := range suites {
+			switch {
+			case !s.private:
+			case urls != nil:
+				report(server, s.name, "not run: it starts servers of its own")
+				if os.Getenv("REQUIRE_SERVICES") == "1" {
+					t.Errorf("%s: %s is not run", server, s.name)
+				}
+			default:
+				runLeg(t, server, s, bins, nil, environment)
+			}
+		}
+	})
+}
+
+func runLeg(t *testing.T, server string, s suite, bins binaries, urls, environment []string) {
+	t.Helper()
+	begin := time.Now()
+	out, err := bins.run(t, s, urls, environment)
+	took := time.Since(begin).Round(time.Second)
+	if err != nil {
+		legs.failed++
+		report(server, s.name, fmt.Sprintf("FAILED after %s: %v\n%s", took, err, out))
+		t.Errorf("%s: %s: %v", server, s.name, err)
+		return
+	}
+	legs.passed++
+	report(server, s.name, "ok "+took.String())
+}
+
+func report(server, suite, result string) { fmt.Printf("%-22s %-26s %s\n", server, suite, result) }
+
+// compare reports a server that has left its release, as Debian's sid does.
+func compare(t *testing.T, v testserver.Version, b *testserver.Broker) {
+	t.Helper()
+	got := b.Version()
+	switch v.Compare(got) {
+	case -1:
+		t.Fatalf("%s: the server is %s", v, got)
+	case 1:
+		fmt.Printf("%-22s Debian %s has moved on to %s: the list of versions needs it\n", v, v.Debian, got)
+	}
+}
+
+// named returns the URLs that TIDINGS_MATRIX has for a server, or nil.
+func named(server string) []string {
+	for _, entry := range strings.Fields(os.Getenv("TIDINGS_MATRIX")) {
+		if name, urls, _ := strings.Cut(entry, "="); name == server {
+			return strings.Split(urls, ",")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,40 @@
+package matrix
+
+// suite is what a leg runs.
+type suite struct {
+	name    string // a package, or an example
+	tests   string // pattern; "" for all
+	without string // pattern of those that are left out
+	why     string // some are left out
+	private bool   // starts servers of its own; needs none
+}
+
+const quickstart = "examples/quickstart"
+
+// On one node everything runs that asks for a server at all.
+var onNode = []suite{
+	{name: "transports/rabbitmq"},
+	{name: "transports/watermill/amqp"},
+	{name: "internal/interop", tests: "RabbitMQ|PubSub"},
+	{name: quickstart},
+	{name: "internal/testserver", tests: "^Test(Broker|Node)", private: true},
+	{
+		name: "internal/faults", tests: "^Test(KilledRetry|KilledPoison|KilledHandler|BrokerKilled)", private: true,
+		why: "the others repeat harm at random for minutes",
+	},
+}
+
+// On a cluster the suites run that depend on where queues are.
+var onCluster = []suite{
+	{
+		name: "transports/rabbitmq", without: "OfSubscribeNotified$",
+		why: "how a receiver is notified does not depend on the broker",
+	},
+	{
+		name: "transports/watermill/amqp", tests: "^TestConformance$",
+		why: "the others test URLs, headers and configuration",
+	},
+	{name: quickstart},
+	{name: "internal/testserver", tests: "^TestCluster", private: true},
+	{name: "internal/faults", tests: "^TestCluster", private: true},
+}
