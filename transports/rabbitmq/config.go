@@ -210,3 +210,15 @@ func (c Config) validate() error {
 func (c Config) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, c.ConnectTimeout, fmt.Errorf("no broker answered within %v", c.ConnectTimeout))
 }
+
+// tlsTo returns the TLS configuration for a host.
+func (c Config) tlsTo(host string) *tls.Config {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.TLS != nil {
+		cfg = c.TLS.Clone()
+	}
+	if cfg.ServerName == "" {
+		cfg.ServerName = host
+	}
+	return cfg
+}

@@ -13,6 +13,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/gotidings/tidings/internal/frames"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -133,44 +134,49 @@ func (c *connection) dial(ctx context.Context) (*link, error) {
 	c.next++
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.ConnectTimeout)
 	defer cancel()
-	unhook := func() bool { return true }
-	var socket net.Conn
-	cfg := amqp.Config{
-		SASL:       []amqp.Authentication{&amqp.PlainAuth{Username: c.login.user, Password: c.login.password}},
-		Vhost:      c.login.vhost,
-		Heartbeat:  c.cfg.Heartbeat,
-		Properties: amqp.NewConnectionProperties(),
-		Dial: func(network, addr string) (net.Conn, error) {
-			conn, err := c.cfg.Dial(ctx, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			// The handshakes end with ctx; the client takes the deadline away afterwards.
-			deadline, _ := ctx.Deadline()
-			if err := conn.SetDeadline(deadline); err != nil {
-				return nil, errors.Join(err, conn.Close())
-			}
-			unhook = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-			socket = newCoalescer(conn)
-			return socket, nil
-		},
-	}
-	if c.cfg.External {
-		cfg.SASL = []amqp.Authentication{&amqp.ExternalAuth{}}
-	}
-	if c.cfg.TLS != nil {
-		cfg.TLSClientConfig = c.cfg.TLS.Clone() // the client writes the server's name into it
-	} else {
-		cfg.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
-	cfg.Properties.SetClientConnectionName(c.cfg.Name + " " + c.role)
-	conn, err := amqp.DialConfig(target.url, cfg)
-	if !unhook() && err == nil {
-		err = errors.Join(context.Cause(ctx), conn.CloseDeadline(time.Now()))
-	}
+	l, err := c.connect(ctx, target)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", target.addr, err)
 	}
+	return l, nil
+}
+
+// connect connects to a node and logs in, within ctx.
+func (c *connection) connect(ctx context.Context, target node) (_ *link, err error) {
+	socket, err := c.cfg.Dial(ctx, "tcp", target.addr)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = socket.Close() // it is of no use
+		}
+	}()
+	// The handshakes end with ctx; the client takes the deadline away afterwards.
+	deadline, _ := ctx.Deadline()
+	if err := socket.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	raw := socket
+	unhook := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	defer unhook()
+	if target.tls {
+		encrypted := tls.Client(socket, c.cfg.tlsTo(target.host))
+		if err := encrypted.HandshakeContext(ctx); err != nil {
+			return nil, err
+		}
+		socket = encrypted
+	}
+	in := frames.New(socket, defaultFrameSize)
+	socket = newCoalescer(in)
+	conn, err := amqp.Open(socket, c.clientConfig())
+	if err != nil {
+		return nil, errors.Join(err, in.Err()) // a server that refuses a certificate says so only when it is read
+	}
+	if !unhook() {
+		return nil, errors.Join(context.Cause(ctx), conn.CloseDeadline(time.Now()))
+	}
+	in.SetMaxFrame(conn.Config.FrameSize)
 	// The client sets such a deadline whenever it has read something, which a broker that
 	// falls silent now never lets it.
 	if err := socket.SetReadDeadline(time.Now().Add(3 * conn.Config.Heartbeat / 2)); err != nil {
@@ -181,6 +187,23 @@ func (c *connection) dial(ctx context.Context) (*link, error) {
 		lost:  conn.NotifyClose(make(chan *amqp.Error, 1)),
 		block: conn.NotifyBlocked(make(chan amqp.Blocking, 1)),
 	}, nil
+}
+
+// clientConfig is what the client is told of a connection.
+func (c *connection) clientConfig() amqp.Config {
+	cfg := amqp.Config{
+		SASL:       []amqp.Authentication{&amqp.PlainAuth{Username: c.login.user, Password: c.login.password}},
+		Vhost:      c.login.vhost,
+		Heartbeat:  c.cfg.Heartbeat,
+		FrameSize:  defaultFrameSize,
+		Locale:     "en_US",
+		Properties: amqp.NewConnectionProperties(),
+	}
+	if c.cfg.External {
+		cfg.SASL = []amqp.Authentication{&amqp.ExternalAuth{}}
+	}
+	cfg.Properties.SetClientConnectionName(c.cfg.Name + " " + c.role)
+	return cfg
 }
 
 // supervise connects anew whenever the connection is lost.

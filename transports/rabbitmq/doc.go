@@ -58,7 +58,8 @@
 // A message is a CloudEvent in binary mode, with headers such as cloudEvents_source, and
 // the properties message-id, type, app-id, correlation-id, timestamp and content-type.
 // Services on plain Watermill can read it and be read. Headers of other types than text
-// are received as text; what the broker itself writes, such as x-death, never goes back
+// are received as text, also those that the client library can't read, such as a list of more
+// than 8192 elements; what has outgrown a frame is shortened, and named in tidings_truncated; what the broker itself writes, such as x-death, never goes back
 // to the broker under its name.
 //
 // # Messages that kill

@@ -158,8 +158,8 @@ func (f tlsFiles) config() (*tls.Config, error) {
 
 // node is a broker's address, without credentials.
 type node struct {
-	url  string // for the client: scheme, host and port
-	addr string
+	host, addr string
+	tls        bool
 }
 
 // login is what a connection logs in with.
@@ -192,7 +192,7 @@ func parseNodes(urls []string) ([]node, login, error) {
 			port = map[string]string{"amqp": "5672", "amqps": "5671"}[u.Scheme]
 		}
 		addr := net.JoinHostPort(host, port)
-		nodes = append(nodes, node{url: u.Scheme + "://" + addr, addr: addr})
+		nodes = append(nodes, node{host: host, addr: addr, tls: u.Scheme == "amqps"})
 		if i == 0 {
 			first = loginOf(u)
 		}

@@ -116,12 +116,12 @@ func TestLogin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got != want || nodes[0] != (node{"amqp://h:5672", "h:5672"}) {
+		if got != want || nodes[0] != (node{"h", "h:5672", false}) {
 			t.Errorf("%s: %+v at %+v; want %+v", rawURL, got, nodes, want)
 		}
 	}
 	nodes, _, err := parseNodes([]string{"amqps://h", "amqp://:7", "amqp://[::1]"})
-	want := []node{{"amqps://h:5671", "h:5671"}, {"amqp://localhost:7", "localhost:7"}, {"amqp://[::1]:5672", "[::1]:5672"}}
+	want := []node{{"h", "h:5671", true}, {"localhost", "localhost:7", false}, {"::1", "[::1]:5672", false}}
 	if diff := cmp.Diff(want, nodes, cmp.AllowUnexported(node{})); err != nil || diff != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}

@@ -232,6 +232,28 @@ func TestForeignHeadersAreRead(t *testing.T) {
 	}
 }
 
+// A header that the client can't read does not end the connection of all subscriptions.
+func TestHeaderThatTheClientCannotRead(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	tr := ns.open(t, Config{AMQP: DurablePubSub(ns.uri)})
+	topic := ns.prefix + "a"
+	ch := subscribe(t, tr, transports.Subscription{Name: "s", Topics: []string{topic}, Concurrency: 1})
+	ns.onChannel(t, func(channel *amqp091.Channel) {
+		err := channel.PublishWithContext(t.Context(), topic, "", false, false, amqp091.Publishing{
+			MessageId: "1", Headers: amqp091.Table{"list": make([]any, 9000)},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	msg := receive(t, ch)
+	msg.Ack()
+	if want := "[" + strings.Repeat("null,", 8999) + "null]"; msg.UUID != "1" || msg.Metadata["list"] != want {
+		t.Errorf("received %q with %.50q", msg.UUID, msg.Metadata["list"])
+	}
+}
+
 func TestHeaderGoesBeforeProperty(t *testing.T) {
 	t.Parallel()
 	msg, err := marshaler{wmamqp.DefaultMarshaler{MessageUUIDHeaderKey: "id"}}.Unmarshal(amqp091.Delivery{

@@ -93,6 +93,7 @@ func (c Config) settings(s transports.Subscription) wmamqp.Config {
 	if standard, ok := cfg.Marshaler.(wmamqp.DefaultMarshaler); ok {
 		cfg.Marshaler = marshaler{standard}
 	}
+	cfg.Connection = readable(cfg.Connection)
 	return cfg
 }
 
