@@ -31,7 +31,8 @@
 //
 // Tables for people, or with -o json one document for programs, [] when there is nothing
 // (tail is a stream: a document a line). Errors are one line on standard error that says
-// what to do. The exit status is 0, 1 for a fault, 2 for a usage error. Passwords are
+// what to do. The exit status is 0 when all that was asked is done; 1 for a fault, when it
+// is not finished, or when nothing is there of what was named; 2 for a usage error. Passwords are
 // never printed; poison show and tail print the data of events. Only migrate, publish, the
 // commands named retry, discard and remove, and nothing else, change anything at the
 // broker: tables, files and exchanges that are not there are not made. tail has a queue of
@@ -81,7 +82,8 @@ The broker is that of the services, by --transport URL or TIDINGS_TRANSPORT:
   amqp://user:password@host/vhost    postgres://user:password@host/database
   mysql://user:password@host/db      sqlite:file.db
 
-The exit status is 0, 1 for a fault, and 2 for a usage error.`
+The exit status is 0 when all is done; 1 for a fault, when it is not finished, or when
+nothing is there of what was named; and 2 for a usage error.`
 
 const rootExample = `  export TIDINGS_TRANSPORT=postgres://user:password@db/shop
   tidings poison list

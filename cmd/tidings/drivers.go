@@ -2,7 +2,6 @@ package main
 
 import (
 	// The schemes that --transport knows.
-	_ "github.com/gotidings/tidings/transports/memory"
 	_ "github.com/gotidings/tidings/transports/rabbitmq"
 	_ "github.com/gotidings/tidings/transports/sql"
 

@@ -129,7 +129,9 @@ quickly where a service keeps the index of the event store, and by reading other
 			}
 			l.After, l.Newest = eventstore.Cursor(after), !l.Newest
 			return a.withStore(cmd.Context(), func(s *eventstore.Store, _ transports.Transport) error {
-				page, err := s.List(cmd.Context(), l)
+				ctx, cancel := a.bounded(cmd.Context())
+				defer cancel()
+				page, err := s.List(ctx, l)
 				if err != nil {
 					return invalid(err)
 				}
@@ -171,7 +173,9 @@ func (a *app) eventsShow() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd.Context(), func(s *eventstore.Store, _ transports.Transport) error {
-				e, err := s.Get(cmd.Context(), source, args[0])
+				ctx, cancel := a.bounded(cmd.Context())
+				defer cancel()
+				e, err := s.Get(ctx, source, args[0])
 				if err != nil {
 					return invalid(err)
 				}
@@ -229,7 +233,9 @@ handlers have published. The event that was asked for has a star.`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withStore(cmd.Context(), func(s *eventstore.Store, _ transports.Transport) error {
-				tree, err := s.Tree(cmd.Context(), source, args[0])
+				ctx, cancel := a.bounded(cmd.Context())
+				defer cancel()
+				tree, err := s.Tree(ctx, source, args[0])
 				if err != nil {
 					return invalid(err)
 				}

@@ -36,8 +36,13 @@ all checks pass, and else 1.`,
 		Example: `  tidings health
   tidings health --max-outbox-age 1m --max-poisoned 0 -o json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if maxAge < 0 {
+			switch {
+			case maxAge < 0:
 				return usagef("--max-outbox-age is %v; it takes a duration such as 1m", maxAge)
+			case maxPoisoned < 0:
+				return usagef("--max-poisoned is %d; it takes 0 or more", maxPoisoned)
+			case len(sel.subscriptions) > 0 && !cmd.Flags().Changed("max-poisoned"):
+				return usagef("--subscription is for --max-poisoned, which is missing")
 			}
 			return a.with(cmd.Context(), use, func(t transports.Transport) error {
 				checks := []health.Check{health.Transport(t)}
@@ -89,6 +94,9 @@ func (a *app) poisonedCheck(t transports.Transport, names []string, limit int) f
 			if err != nil {
 				return err
 			}
+			if d.Poisoned == transports.UnknownDepth {
+				return fmt.Errorf("the broker does not tell how many events of %s are poisoned", name)
+			}
 			if d.Poisoned > limit {
 				over = append(over, fmt.Sprintf("%s has %d", name, d.Poisoned))
 			}
@@ -108,7 +116,7 @@ func (a *app) health(ctx context.Context, checks []health.Check) error {
 		r := healthResult{Check: check.Name, Status: "pass"}
 		call, cancel := a.bounded(ctx)
 		if err := check.Func(call); err != nil {
-			r.Status, r.Output = "fail", oneLine(err, a.transport, a.management)
+			r.Status, r.Output = "fail", oneLine(a.explain(err), a.transport, a.management)
 			failed = append(failed, r.Check+" ("+r.Output+")")
 		}
 		cancel()

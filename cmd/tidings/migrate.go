@@ -30,6 +30,9 @@ table and the event store's included, and connects to nothing: for teams that ru
 			if statements {
 				return a.printMigration()
 			}
+			if u, err := url.Parse(a.transport); err == nil && a.isAMQP() && u.Query().Get("topology") == "none" {
+				return usagef("topology=none in --transport declares nothing; take it off for tidings migrate")
+			}
 			return a.with(cmd.Context(), migrate, func(t transports.Transport) error {
 				what := "the exchanges are"
 				if log, ok := t.(*tsql.Transport); ok {

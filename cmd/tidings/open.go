@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 
@@ -20,7 +21,7 @@ const (
 
 // bounded returns ctx for one call of the broker.
 func (a *app) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, a.timeout, &timeoutError{"--timeout " + a.timeout.String()})
+	return context.WithTimeoutCause(ctx, a.timeout, &timeoutError{a.timeout})
 }
 
 // open opens the transport that the flags name.
@@ -30,19 +31,20 @@ func (a *app) open(ctx context.Context, m mode) (transports.Transport, error) {
 	}
 	ctx, cancel := a.bounded(ctx)
 	defer cancel()
-	t, err := transports.Open(ctx, withMode(a.transport, m))
-	if err != nil && ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded) {
-		return nil, context.Cause(ctx)
+	t, err := transports.Open(ctx, a.withMode(m))
+	var timeout *timeoutError
+	if err != nil && errors.As(context.Cause(ctx), &timeout) && !errors.As(err, new(*timeoutError)) {
+		err = fmt.Errorf("%w; %w", err, timeout) // what it has interrupted may be why
 	}
 	return t, err
 }
 
-// withMode adds parameters to a URL that keep a transport from making what is not there.
+// withMode adds parameters to the URL that keep a transport from making what is not there.
 // What the URL says itself is left.
-func withMode(raw string, m mode) string {
-	u, err := url.Parse(raw)
+func (a *app) withMode(m mode) string {
+	u, err := url.Parse(a.transport)
 	if err != nil { // which Open says better
-		return raw
+		return a.transport
 	}
 	query := u.Query()
 	set := func(name, value string) {
@@ -52,6 +54,8 @@ func withMode(raw string, m mode) string {
 	}
 	switch u.Scheme {
 	case "amqp", "amqps":
+		set("connect_timeout", a.timeout.String())
+		set("unroutable", "error") // an event that the broker drops was not published
 		switch m {
 		case look:
 			set("topology", "none")

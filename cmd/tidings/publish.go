@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +18,7 @@ import (
 	"github.com/gotidings/tidings/bus"
 	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/transports"
+	"github.com/gotidings/tidings/transports/rabbitmq"
 )
 
 // publishOptions are the flags of publish.
@@ -36,7 +39,10 @@ func (a *app) publishCommand() *cobra.Command {
 
 With --events FILE, or - for standard input, it publishes events in the JSON format of
 CloudEvents 1.0, one a line, in order, and stops at the first that fails; it says at which
-line. TYPE and the flags of the event are not given then.`,
+line. TYPE and the flags of the event are not given then.
+
+On RabbitMQ an event is stored in the queues of the subscriptions that take its type. One that
+no subscription takes is dropped, and the status is 1; of a file, the others are published.`,
 		Example: `  tidings publish order.created --source shop --key customer-42 --data '{"orderId":1}'
   tidings publish --events events.jsonl`,
 		Args: cobra.MaximumNArgs(1),
@@ -144,18 +150,32 @@ func (a *app) publishFile(ctx context.Context, o *publishOptions) (err error) {
 	}
 	return a.with(ctx, use, func(t transports.Transport) error {
 		list := []published{}
+		var dropped []string // types that nobody takes
+		lines := 0
 		err := eachLine(in, func(line []byte) error {
+			lines++
 			md, data, err := events.ParseJSON(line)
 			if err == nil {
 				err = a.send(ctx, t, md, data)
 			}
-			if err == nil {
+			switch {
+			case errors.Is(err, rabbitmq.ErrUnroutable):
+				dropped = append(dropped, md.Type)
+				return nil
+			case err == nil:
 				list = append(list, published{md.ID, md.Source, md.Type})
 			}
 			return err
 		})
-		if err != nil {
+		switch {
+		case err != nil:
 			err = fmt.Errorf("--events: %w (%s published before)", err, plural(len(list), "event"))
+		case len(dropped) > 0:
+			n := len(dropped)
+			slices.Sort(dropped)
+			err = fmt.Errorf("--events: %w: the broker has dropped %s of the types %s", rabbitmq.ErrUnroutable, plural(n, "event"), strings.Join(slices.Compact(dropped), ", "))
+		case lines == 0:
+			err = fmt.Errorf("--events: there is no event in %s", o.file)
 		}
 		return errors.Join(a.printPublished(list), err)
 	})

@@ -79,6 +79,9 @@ func (a *app) replay(ctx context.Context, s *eventstore.Store, target transports
 		}
 		return invalid(err)
 	}
+	if !p.Done {
+		return fmt.Errorf("replay %s has ended after %d events and is not done; --id %[1]s goes on", p.ID, p.Sent)
+	}
 	result := replayResult{p.ID, p.Subscription, p.Sent, p.Done, p.Fraction}
 	tab := &table{header: []string{"REPLAY", "SUBSCRIPTION", "SENT"}}
 	tab.add(p.ID, p.Subscription, fmt.Sprint(p.Sent))

@@ -28,9 +28,6 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	a := &app{in: stdin, out: stdout, err: stderr}
 	root := a.root()
 	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		// Not defaults of the flags, which the help would print.
 		a.transport = cmp.Or(a.transport, getenv("TIDINGS_TRANSPORT"))
@@ -39,7 +36,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	}
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		fmt.Fprintf(stderr, "tidings: %s\n", oneLine(explain(err), a.transport, a.management))
+		fmt.Fprintf(stderr, "tidings: %s\n", oneLine(a.explain(err), a.transport, a.management))
 	}
 	return exitCode(err)
 }
@@ -69,6 +66,19 @@ func (a *app) root() *cobra.Command {
 	flags.DurationVar(&a.timeout, "timeout", 10*time.Second, "how long the broker may take for an answer")
 	flags.StringVarP(&a.output, "output", "o", "table", "table, or json for one JSON document")
 	root.AddCommand(a.commands()...)
+	root.SetIn(a.in)
+	root.SetOut(a.out) // before the command completion is made, which keeps it
+	root.SetErr(a.err)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Args, c.RunE, c.Run = cobra.ArbitraryArgs, helpOn, nil
+		case "completion":
+			c.Args, c.RunE = cobra.ArbitraryArgs, runGroup
+		}
+	}
 	wrapArgs(root)
 	return root
 }
@@ -86,16 +96,26 @@ func (a *app) check() error {
 // group is a command that only has others below it.
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	g := &cobra.Command{
-		Use: use, Short: short, Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return unknownCommand(cmd, args[0])
-			}
-			return usagef("%s needs one of the commands %s", cmd.CommandPath(), names(cmd))
-		},
+		Use: use, Short: short, Args: cobra.ArbitraryArgs, RunE: runGroup,
 	}
 	g.AddCommand(commands...)
 	return g
+}
+
+func runGroup(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return unknownCommand(cmd, args[0])
+	}
+	return usagef("%s needs one of the commands %s", cmd.CommandPath(), names(cmd))
+}
+
+// helpOn is the command help, which refuses what is no command.
+func helpOn(cmd *cobra.Command, args []string) error {
+	on, rest, err := cmd.Root().Find(args)
+	if err != nil || len(rest) > 0 {
+		return unknownCommand(on, rest[0])
+	}
+	return on.Help()
 }
 
 func unknownCommand(cmd *cobra.Command, name string) error {

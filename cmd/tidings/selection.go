@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -104,7 +105,11 @@ func (s *selection) missing(found map[string]bool, where string) error {
 	if len(absent) == 0 {
 		return nil
 	}
-	return fmt.Errorf("no event %s is %s; tidings poison list --events shows what is", strings.Join(absent, ", "), where)
+	of := ""
+	for _, name := range s.subscriptions {
+		of += " -s " + name
+	}
+	return fmt.Errorf("no event %s is %s; tidings poison list --events%s shows what is", strings.Join(absent, ", "), where, of)
 }
 
 // poisonQueue returns the poison queues of a transport.
@@ -122,6 +127,9 @@ func (s *selection) names(ctx context.Context, a *app, t transports.Transport) (
 		return s.subscriptions, nil
 	}
 	list, err := a.list(ctx, t)
+	if errors.Is(err, errCannotList) {
+		err = usagef("%w, or name them by --subscription", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -29,7 +31,7 @@ func (a *app) manager() (*rabbitmq.Management, error) {
 }
 
 // errCannotList is a usage error: what to do about it is to use other flags.
-var errCannotList = usagef("AMQP can't list subscriptions: name them by --subscription, or give --management-url")
+var errCannotList = usagef("AMQP can't list subscriptions: give --management-url")
 
 // list returns the subscriptions of the broker.
 func (a *app) list(ctx context.Context, t transports.Transport) ([]transports.SubscriptionInfo, error) {
@@ -136,7 +138,8 @@ func (a *app) remove(ctx context.Context, t transports.Transport, names []string
 		return fmt.Errorf("remove subscriptions: %w", transports.ErrUnsupported)
 	}
 	results := []removal{}
-	for _, name := range names {
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
 		call, cancel := a.bounded(ctx)
 		d, err := reporter.Depth(call, name)
 		cancel()
@@ -144,26 +147,26 @@ func (a *app) remove(ctx context.Context, t transports.Transport, names []string
 			return err
 		}
 		held := max(d.Ready, 0) + max(d.Delayed, 0) + max(d.InFlight, 0) + max(d.Poisoned, 0)
-		if held > 0 && !force && !dryRun {
+		if held > 0 && !force {
 			return fmt.Errorf("%s holds %s, which would be deleted with it; nothing was removed; --force removes it", name, plural(held, "event"))
 		}
 		results = append(results, removal{Subscription: name, depthJSON: depthOf(d)})
 	}
 	tab := &table{header: append([]string{"SUBSCRIPTION", "REMOVED"}, depthHeader...)}
+	var fault error
 	for i := range results {
 		r := &results[i]
-		if !dryRun {
+		if !dryRun && fault == nil {
 			call, cancel := a.bounded(ctx)
-			err := remover.RemoveSubscription(call, r.Subscription)
-			cancel()
-			if err != nil {
-				return err
+			if fault = remover.RemoveSubscription(call, r.Subscription); fault != nil {
+				fault = fmt.Errorf("%s is not removed: %w", r.Subscription, fault)
 			}
-			r.Removed = true
+			cancel()
+			r.Removed = fault == nil
 		}
 		tab.add(append([]string{r.Subscription, yesNo(r.Removed)}, r.cells()...)...)
 	}
-	return a.print(results, tab)
+	return errors.Join(a.print(results, tab), fault)
 }
 
 func yesNo(b bool) string {

@@ -24,7 +24,8 @@ func (a *app) tailCommand() *cobra.Command {
 for one word and # for any number of words, so "order.*" or "customer.#". Without a
 pattern it shows all. It takes nothing from any subscription, and leaves nothing behind.
 
-It ends with the status 0 when it is interrupted, after --count events, or after --for.
+It ends with the status 0 when it is interrupted, after --count events, or after --for. With
+--count, an end before so many events has the status 1.
 With -o json each line is an event in the JSON format of CloudEvents, which publish
 --events takes: a stream can't be one document.`,
 		Example: `  tidings tail 'order.*'
@@ -80,8 +81,12 @@ func (a *app) tail(ctx context.Context, t transports.Transport, patterns []strin
 		}
 		msg.Ack()
 	}
-	if fault == nil && ctx.Err() == nil {
+	switch {
+	case fault != nil:
+	case ctx.Err() == nil:
 		fault = errors.New("the broker has ended the subscription; begin again")
+	case n < limit:
+		fault = fmt.Errorf("ended after %s of --count %d", plural(n, "event"), limit)
 	}
 	return fault
 }
@@ -90,7 +95,7 @@ func (a *app) tail(ctx context.Context, t transports.Transport, patterns []strin
 // the call.
 func (a *app) subscribe(ctx context.Context, t transports.Transport, patterns []string) (<-chan *message.Message, error) {
 	ctx, stop := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(a.timeout, func() { stop(&timeoutError{"--timeout " + a.timeout.String()}) })
+	timer := time.AfterFunc(a.timeout, func() { stop(&timeoutError{a.timeout}) })
 	in, err := t.Subscribe(ctx, transports.Subscription{
 		Name: "tidings-tail." + events.NewID(), Topics: patterns, Concurrency: tailConcurrency, Ephemeral: true,
 	})

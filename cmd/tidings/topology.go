@@ -80,6 +80,8 @@ func (a *app) topology(ctx context.Context, t transports.Transport, desired []bu
 		if changes, err = a.probe(ctx, t, desired); err != nil {
 			return err
 		}
+	case errors.Is(err, errCannotList):
+		return usagef("%w, or look for those of a service by --desired", err)
 	case err != nil:
 		return err
 	case len(desired) == 0:
