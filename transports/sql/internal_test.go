@@ -97,6 +97,16 @@ func TestConcealedPassword(t *testing.T) {
 	if err := conceal(errors.New("can't log in with secret"), u); strings.Contains(err.Error(), "secret") {
 		t.Error(err)
 	}
+	if err := conceal(errors.New("user ada: can't log in with secret"), u); err.Error() != "user ada: can't log in with ***" {
+		t.Errorf("%v: want all but the password", err)
+	}
+	same, _ := url.Parse("postgres://postgres:postgres@host/postgres")
+	if refused := fmt.Errorf("user=postgres: %w", io.EOF); !errors.Is(conceal(refused, same), io.EOF) {
+		t.Errorf("%v: want the whole error: the word is no secret", conceal(refused, same))
+	}
+	if err := conceal(errors.New("parse postgres://postgres:postgres@host"), same); strings.Contains(err.Error(), "postgres:postgres@") {
+		t.Errorf("%v has the password", err)
+	}
 	if plain := errors.New("no such host"); !errors.Is(conceal(plain, u), plain) {
 		t.Error("an error without the password is hidden")
 	}

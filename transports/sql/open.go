@@ -104,13 +104,21 @@ func connect(ctx context.Context, db *sql.DB, cfg Config) (*Transport, error) {
 	}
 }
 
-// conceal keeps an error that quotes the password of a URL from being shown.
+// conceal takes the password of a URL out of an error. A word that stands elsewhere in the
+// URL too, such as the user's name, is no secret: drivers quote it.
 func conceal(err error, u *url.URL) error {
 	password, ok := u.User.Password()
-	if ok && password != "" && (strings.Contains(err.Error(), password) || strings.Contains(err.Error(), u.User.String())) {
-		return errors.New("the driver's error is not shown, since it has the password in it")
+	if !ok || password == "" {
+		return err
 	}
-	return err
+	text := strings.ReplaceAll(err.Error(), u.User.String(), u.User.Username()+":***")
+	if !strings.Contains(u.User.Username()+" "+u.Host+u.Path, password) {
+		text = strings.ReplaceAll(text, password, "***")
+	}
+	if text == err.Error() {
+		return err
+	}
+	return errors.New(text) // err has it still
 }
 
 // parameters reads the transport's parameters: schema, prefix, migrate, lease,
