@@ -129,7 +129,7 @@ func (b *Bus) Poisoned(ctx context.Context, name string) iter.Seq2[transports.Po
 			yield(transports.Poisoned{}, err)
 			return
 		}
-		queue.Poisoned(ctx, fullName)(yield)
+		queue.Poisoned(ctx, fullName, transports.PoisonPage{})(yield)
 	}
 }
 
@@ -150,7 +150,9 @@ type Selection struct {
 }
 
 // Redrive puts poisoned events back to the subscription that failed, and to no
-// other, for a fresh start. It returns how many it moved, also with an error.
+// other, for a fresh start. It moves exactly what it has shown to the Filter; an event that
+// fails meanwhile is left, also when it is one of them that fails again. Redrive returns
+// how many events it moved, also with an error.
 func (b *Bus) Redrive(ctx context.Context, name string, sel Selection) (int, error) {
 	return b.takePoisoned(ctx, name, sel, transports.PoisonQueue.RequeuePoisoned)
 }
@@ -165,7 +167,7 @@ func (b *Bus) DiscardPoisoned(ctx context.Context, name string, sel Selection) (
 const redriveBatch = 100
 
 func (b *Bus) takePoisoned(ctx context.Context, name string, sel Selection,
-	take func(transports.PoisonQueue, context.Context, string, ...transports.EventKey) (int, error),
+	take func(transports.PoisonQueue, context.Context, string, ...transports.PoisonHandle) (int, error),
 ) (int, error) {
 	queue, fullName, err := b.poisonQueue(name)
 	if err != nil {
@@ -173,15 +175,19 @@ func (b *Bus) takePoisoned(ctx context.Context, name string, sel Selection,
 	}
 	// First choose, then move: an event that fails again while the rest is moved
 	// must not be met again.
-	var chosen []transports.EventKey
-	for p, err := range queue.Poisoned(ctx, fullName) {
+	var page transports.PoisonPage
+	if sel.Filter == nil {
+		page.Limit = sel.Limit
+	}
+	var chosen []transports.PoisonHandle
+	for p, err := range queue.Poisoned(ctx, fullName, page) {
 		if err != nil {
 			return 0, fmt.Errorf("bus: list poisoned events of %s: %w", fullName, err)
 		}
 		if sel.Filter != nil && !sel.Filter(p) {
 			continue
 		}
-		chosen = append(chosen, p.Key())
+		chosen = append(chosen, p.Handle)
 		if len(chosen) == sel.Limit {
 			break
 		}
@@ -195,13 +201,13 @@ func (b *Bus) takePoisoned(ctx context.Context, name string, sel Selection,
 	}
 	moved := 0
 	for len(chosen) > 0 {
-		keys := chosen[:min(batch, len(chosen))]
-		n, err := take(queue, ctx, fullName, keys...)
+		handles := chosen[:min(batch, len(chosen))]
+		n, err := take(queue, ctx, fullName, handles...)
 		moved += n
 		if err != nil {
 			return moved, fmt.Errorf("bus: poisoned events of %s: %w", fullName, err)
 		}
-		chosen = chosen[len(keys):]
+		chosen = chosen[len(handles):]
 		if len(chosen) > 0 && sel.Every > 0 {
 			if err := sleep(ctx, sel.Every); err != nil {
 				return moved, err

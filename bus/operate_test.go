@@ -237,6 +237,31 @@ func TestDiscardPoisonedDeletes(t *testing.T) {
 	})
 }
 
+// Events that a broker has given up have no id if their publisher gave them none.
+func TestFilterChoosesAmongEventsWithoutID(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, _, _ := poisonedSetup(t)
+		if _, err := s.DiscardPoisoned(t.Context(), "a", bus.Selection{}); err != nil {
+			t.Fatal(err)
+		}
+		for _, payload := range []string{"1", "2", "3", "4", "5"} {
+			if err := s.transport.Poison(t.Context(), "shop.a", message.NewMessage("", []byte(payload))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		two := func(p transports.Poisoned) bool { return string(p.Message.Payload) == "2" || string(p.Message.Payload) == "4" }
+		n, err := s.DiscardPoisoned(t.Context(), "a", bus.Selection{Filter: two})
+		check(t, "error", err, nil)
+		check(t, "deleted", n, 2)
+		left := ""
+		for _, p := range s.poisoned("a") {
+			left += string(p.Message.Payload)
+		}
+		check(t, "left", left, "135")
+	})
+}
+
 func TestRemoveSubscriptionDeletesItsQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -185,7 +185,7 @@ func ExamplePoison() {
 		Subscription: orders,
 		Queue:        transport,
 		OnPoison: func(*message.Message, error) {
-			for p, err := range transport.Poisoned(context.Background(), orders) {
+			for p, err := range transport.Poisoned(context.Background(), orders, transports.PoisonPage{}) {
 				check(err)
 				fmt.Printf("%s: %s, after %d attempt\n", p.Message.UUID, p.Reason, p.Attempts)
 			}

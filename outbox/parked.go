@@ -16,20 +16,20 @@ func SubscriptionOf(relay string) string { return subscriptionPrefix + relay }
 
 // Parked lists the events that the destination has refused, oldest first.
 func (r *Relay) Parked(ctx context.Context) iter.Seq2[transports.Poisoned, error] {
-	return r.ob.log.Poisoned(ctx, r.Subscription())
+	return r.ob.log.Poisoned(ctx, r.Subscription(), transports.PoisonPage{})
 }
 
-// Redrive has the named parked events sent again, and returns how many there were. They
-// have lost their place in the order.
-func (r *Relay) Redrive(ctx context.Context, keys ...transports.EventKey) (int, error) {
-	n, err := r.ob.log.RequeuePoisoned(ctx, r.Subscription(), keys...)
+// Redrive has the parked events of these handles sent again, and returns how many there
+// were. They have lost their place in the order.
+func (r *Relay) Redrive(ctx context.Context, handles ...transports.PoisonHandle) (int, error) {
+	n, err := r.ob.log.RequeuePoisoned(ctx, r.Subscription(), handles...)
 	r.ob.Wake()
 	return n, err
 }
 
-// Discard deletes the named parked events, and returns how many there were.
-func (r *Relay) Discard(ctx context.Context, keys ...transports.EventKey) (int, error) {
-	return r.ob.log.DiscardPoisoned(ctx, r.Subscription(), keys...)
+// Discard deletes the parked events of these handles, and returns how many there were.
+func (r *Relay) Discard(ctx context.Context, handles ...transports.PoisonHandle) (int, error) {
+	return r.ob.log.DiscardPoisoned(ctx, r.Subscription(), handles...)
 }
 
 // Stats is what waits for a destination.

@@ -72,21 +72,37 @@ type PoisonQueue interface {
 	// msg.
 	Poison(ctx context.Context, subscription string, msg *message.Message) error
 
-	// Poisoned lists the poison queue of a subscription, oldest first, and
-	// changes nothing. The copies of an event that a crash left are listed once.
+	// Poisoned lists the poisoned events of a subscription, oldest first, and changes
+	// nothing: an event is not lost, moved or nearer to its end by any number of
+	// listings. Each has a handle. The copies of an event that a crash left are listed as
+	// one event; two messages with the same id and another content, or without an id, are
+	// two. To learn how many there are, use [DepthReporter], which costs the broker less.
 	// The sequence ends after the first error.
-	Poisoned(ctx context.Context, subscription string) iter.Seq2[Poisoned, error]
+	Poisoned(ctx context.Context, subscription string, page PoisonPage) iter.Seq2[Poisoned, error]
 
-	// RequeuePoisoned moves the named events, each with all its copies, from the
-	// poison queue back to the subscription that failed, for a fresh start: attempts
-	// count from zero. It
-	// returns how many events it moved; one that is not there is passed over. A
-	// crash half-way can leave an event in both places, never in neither.
-	RequeuePoisoned(ctx context.Context, subscription string, keys ...EventKey) (int, error)
+	// RequeuePoisoned moves exactly the messages that the handles were listed for from the
+	// poison queue back to the subscription that failed, for a fresh start: attempts count
+	// from zero. A message that has come since then is left alone, also when it is of the
+	// same event. RequeuePoisoned returns how many events it moved; one that is not there
+	// any more is passed over. A malformed handle is refused with [ErrNoPoisoned] before
+	// anything is moved. A crash half-way can leave an event in both places, never in
+	// neither.
+	RequeuePoisoned(ctx context.Context, subscription string, handles ...PoisonHandle) (int, error)
 
-	// DiscardPoisoned deletes the named events from the poison queue and returns
-	// how many there were.
-	DiscardPoisoned(ctx context.Context, subscription string, keys ...EventKey) (int, error)
+	// DiscardPoisoned deletes exactly the messages that the handles were listed for, by the
+	// rules of RequeuePoisoned, and returns how many events it deleted.
+	DiscardPoisoned(ctx context.Context, subscription string, handles ...PoisonHandle) (int, error)
+}
+
+// PoisonHandle names one poisoned event of one subscription, as [PoisonQueue] has listed
+// it: exactly the messages that were there then. It is text, opaque to all but the
+// transport, and valid in other processes too, until the event has left the poison queue.
+type PoisonHandle string
+
+// PoisonPage is a part of a poison queue. The zero value is all of it.
+type PoisonPage struct {
+	After PoisonHandle // the listing begins behind this event; "" means at the oldest
+	Limit int          // the most events to list; 0 means no limit
 }
 
 // SubscriptionRemover is a transport that can delete a durable subscription.

@@ -31,6 +31,10 @@ var (
 	// ErrPoisonQueueFull is returned by Poison when the poison queue has reached
 	// its bound.
 	ErrPoisonQueueFull = errors.New("poison queue is full")
+
+	// ErrNoPoisoned is returned for a [PoisonHandle] that is malformed, and by a listing
+	// that can't continue after an event because the event has left the poison queue.
+	ErrNoPoisoned = errors.New("no such poisoned event; list the poison queue again")
 )
 
 // DefaultMaxMessageBytes is the largest payload, in bytes, that transports take

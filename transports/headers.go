@@ -69,6 +69,8 @@ func KeyOf(msg *message.Message) EventKey {
 // Poisoned is a message that could not be handled, with what is known of its
 // failure.
 type Poisoned struct {
+	Handle PoisonHandle // names it for requeue and discard; set by the transport's listing
+
 	Message *message.Message // id, payload and metadata as they were, and the headers of the failure
 
 	Reason       string    // the handler's error
@@ -83,7 +85,7 @@ type Poisoned struct {
 	Host         string // and where
 }
 
-// Key identifies the event for requeue and discard.
+// Key identifies the event. It is not unique in a poison queue, see [PoisonQueue].
 func (p Poisoned) Key() EventKey { return KeyOf(p.Message) }
 
 // WritePoisoned writes the failure into the headers of p.Message, in place of an

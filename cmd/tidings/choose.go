@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"errors"
 
 	"github.com/gotidings/tidings/transports"
 )
@@ -10,39 +12,54 @@ import (
 type chosen struct {
 	subscription string
 	events       []chosenEvent
+	seen         map[transports.PoisonHandle]bool // chosen or not: what is there beyond these has come since
 }
 
 // chosenEvent is as much of a poisoned event as is needed to move it.
 type chosenEvent struct {
+	handle      transports.PoisonHandle
 	key         transports.EventKey
+	payload     [sha256.Size]byte // tells events without an id apart
 	fingerprint string
 }
 
-func (c *chosen) keys() []transports.EventKey { return keysOf(c.events) }
+func (c *chosen) handles() []transports.PoisonHandle { return handlesOf(c.events) }
 
-func keysOf(events []chosenEvent) []transports.EventKey {
-	keys := make([]transports.EventKey, len(events))
+func handlesOf(events []chosenEvent) []transports.PoisonHandle {
+	handles := make([]transports.PoisonHandle, len(events))
 	for i, e := range events {
-		keys[i] = e.key
+		handles[i] = e.handle
 	}
-	return keys
+	return handles
 }
 
-// choose lists before anything is moved: an event that fails again meanwhile must not be
-// met twice. An id that is not there is an error.
+var errNothing = errors.New("no poisoned event is chosen by this; nothing was changed; tidings poison list --events shows what there is")
+
+// choose lists before anything is changed: an event that fails again meanwhile must not be
+// met twice. An id that is not there is an error, and so is to choose nothing.
 func (a *app) choose(ctx context.Context, t transports.Transport, sel *selection) ([]*chosen, error) {
 	var all []*chosen
 	found := make(map[string]bool)
-	err := a.eachPoisoned(ctx, t, sel, func(subscription string, p transports.Poisoned) {
-		found[p.Message.UUID] = true
-		if len(all) == 0 || all[len(all)-1].subscription != subscription {
-			all = append(all, &chosen{subscription: subscription})
+	var c *chosen
+	err := a.eachQueue(ctx, t, sel, func(ctx context.Context, queue transports.PoisonQueue, subscription string) error {
+		c = &chosen{subscription: subscription, seen: make(map[transports.PoisonHandle]bool)}
+		err := sel.each(ctx, queue, subscription, func(p transports.Poisoned, taken bool) {
+			c.seen[p.Handle] = true
+			if taken {
+				found[p.Message.UUID] = true
+				c.events = append(c.events, chosenEvent{p.Handle, p.Key(), sha256.Sum256(p.Message.Payload), p.Fingerprint()})
+			}
+		})
+		if len(c.events) > 0 {
+			all = append(all, c)
 		}
-		last := all[len(all)-1]
-		last.events = append(last.events, chosenEvent{p.Key(), p.Fingerprint()})
+		return err
 	})
 	if err == nil {
 		err = sel.missing(found, "poisoned")
+	}
+	if err == nil && len(all) == 0 {
+		err = errNothing
 	}
 	return all, err
 }

@@ -214,7 +214,7 @@ func killWhen(t *testing.T, cmd *exec.Cmd, done func() bool) {
 func poisonedIn(t *testing.T, tr transports.Transport) int {
 	t.Helper()
 	n := 0
-	for _, err := range tr.(transports.PoisonQueue).Poisoned(t.Context(), "shop.mail") {
+	for _, err := range tr.(transports.PoisonQueue).Poisoned(t.Context(), "shop.mail", transports.PoisonPage{}) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -168,6 +169,20 @@ func agoOf(t *time.Time) string {
 
 // eachPoisoned calls fn with the chosen events of all chosen subscriptions.
 func (a *app) eachPoisoned(ctx context.Context, t transports.Transport, sel *selection, fn func(subscription string, p transports.Poisoned)) error {
+	return a.eachQueue(ctx, t, sel, func(ctx context.Context, queue transports.PoisonQueue, name string) error {
+		return sel.each(ctx, queue, name, func(p transports.Poisoned, taken bool) {
+			if taken {
+				fn(name, p)
+			}
+		})
+	})
+}
+
+// eachQueue calls fn with the poison queues of all chosen subscriptions, and a context that
+// is bounded by --timeout.
+func (a *app) eachQueue(ctx context.Context, t transports.Transport, sel *selection,
+	fn func(ctx context.Context, queue transports.PoisonQueue, subscription string) error,
+) error {
 	queue, err := poisonQueue(t)
 	if err != nil {
 		return err
@@ -178,7 +193,7 @@ func (a *app) eachPoisoned(ctx context.Context, t transports.Transport, sel *sel
 	}
 	for _, name := range names {
 		ctx, cancel := a.bounded(ctx)
-		err := sel.each(ctx, queue, name, func(p transports.Poisoned) { fn(name, p) })
+		err := fn(ctx, queue, name)
 		cancel()
 		if err != nil {
 			return err
@@ -278,7 +293,10 @@ func (a *app) poisonDiscard() *cobra.Command {
 		Use:   "discard [ID...]",
 		Short: "Delete poisoned events for good",
 		Long: `Deletes poisoned events for good, those of the ids or of the flags. With --dry-run they are
-counted and stay.`,
+counted and stay. An event that fails again while the command runs is not deleted.
+
+The exit status is 1 when no event is chosen, or when some have left the poison queue before
+they could be deleted.`,
 		Example: `  tidings poison discard -s shop.audit --fingerprint 38380c54 --dry-run
   tidings poison discard -s shop.audit --fingerprint 38380c54`,
 		Args: cobra.ArbitraryArgs,
@@ -316,14 +334,15 @@ func (a *app) discardPoison(ctx context.Context, t transports.Transport, sel *se
 	}
 	results := []discardResult{}
 	tab := &table{header: []string{"SUBSCRIPTION", "CHOSEN", "DISCARDED"}}
+	var fault error
 	for _, c := range all {
 		r := discardResult{Subscription: c.subscription, Chosen: len(c.events)}
-		for keys := range slices.Chunk(c.keys(), chunk) {
+		for handles := range slices.Chunk(c.handles(), chunk) {
 			if dryRun {
 				break
 			}
 			ctx, cancel := a.bounded(ctx)
-			n, err := queue.DiscardPoisoned(ctx, c.subscription, keys...)
+			n, err := queue.DiscardPoisoned(ctx, c.subscription, handles...)
 			cancel()
 			if r.Discarded += n; err != nil {
 				return fmt.Errorf("%s of %s were discarded, and then: %w", plural(r.Discarded, "event"), c.subscription, err)
@@ -331,6 +350,20 @@ func (a *app) discardPoison(ctx context.Context, t transports.Transport, sel *se
 		}
 		results = append(results, r)
 		tab.add(r.Subscription, strconv.Itoa(r.Chosen), strconv.Itoa(r.Discarded))
+		if !dryRun {
+			fault = errors.Join(fault, shortfall("discarded", c.subscription, r.Discarded, r.Chosen))
+		}
 	}
-	return a.print(results, tab)
+	if err := a.print(results, tab); err != nil {
+		return err
+	}
+	return fault
+}
+
+// shortfall is the error of a command that has found less than it had chosen.
+func shortfall(done, subscription string, n, chosen int) error {
+	if n == chosen {
+		return nil
+	}
+	return fmt.Errorf("%s %d of %s of %s; the others have left the poison queue since they were listed", done, n, plural(chosen, "event"), subscription)
 }

@@ -49,8 +49,9 @@ const retryHelp = `
 Unless --at-once is given, it goes in steps: one event, then ten, then the rest. After each
 step it waits until the events are handled, and stops with the exit status 1 when one of
 them comes back to the poison queue, with the same fault or another: what was not moved
-stays where it is. It also stops when a step is not done within --wait; then perhaps no
-consumer runs.
+stays where it is. It also stops, with the exit status 1, when a step is not done within
+--wait; then perhaps no consumer runs. The status is 1, too, when no event is chosen, or when
+some have left the poison queue before they could be moved.
 
 An event is stored in the queue before it is taken out of the poison queue. When the
 program is killed it is in one of them, or for a moment in both; nothing is lost, and a
@@ -114,7 +115,9 @@ func (a *app) retry(ctx context.Context, t transports.Transport, sel *selection,
 	var fault error
 	for _, c := range all {
 		var r retryResult
-		r, fault = a.retryOne(ctx, t, c, opts)
+		if r, fault = a.retryOne(ctx, t, c, opts); fault == nil && !opts.dryRun {
+			fault = shortfall("moved", c.subscription, r.Moved, r.Chosen)
+		}
 		results = append(results, r)
 		tab.add(r.Subscription, strconv.Itoa(r.Chosen), strconv.Itoa(r.Moved), strconv.Itoa(r.Back), countText(r.Waiting))
 		if fault != nil {
@@ -139,6 +142,7 @@ type redrive struct {
 	transport    transports.Transport
 	queue        transports.PoisonQueue
 	subscription string
+	seen         map[transports.PoisonHandle]bool // in the poison queue before anything was moved
 	opts         retryOptions
 	result       *retryResult
 	next         time.Time // when --rate allows the next move
@@ -150,7 +154,7 @@ func (a *app) retryOne(ctx context.Context, t transports.Transport, c *chosen, o
 	if err != nil || opts.dryRun {
 		return result, err
 	}
-	r := &redrive{app: a, transport: t, queue: queue, subscription: c.subscription, opts: opts, result: &result}
+	r := &redrive{app: a, transport: t, queue: queue, subscription: c.subscription, seen: c.seen, opts: opts, result: &result}
 	rest := c.events
 	if opts.atOnce {
 		return result, r.move(ctx, rest, nil, 0)
@@ -191,11 +195,11 @@ func (r *redrive) step(ctx context.Context, events []chosenEvent, left int) erro
 	if watch.late == nil {
 		return nil
 	}
-	if left == 0 {
-		r.app.say("%s; is a consumer running?", watch.late)
-		return nil
+	text := ""
+	if left > 0 {
+		text = " " + notMoved(left)
 	}
-	return fmt.Errorf("stopped: %w; is a consumer running? %s", watch.late, notMoved(left))
+	return fmt.Errorf("stopped: %w; is a consumer running?%s", watch.late, text)
 }
 
 func notMoved(n int) string {
@@ -246,7 +250,7 @@ func (r *redrive) move(ctx context.Context, events []chosenEvent, w *watch, left
 		}
 		r.next = time.Now().Add(interval)
 		call, cancel := r.app.bounded(ctx)
-		n, err := r.queue.RequeuePoisoned(call, r.subscription, keysOf(part)...)
+		n, err := r.queue.RequeuePoisoned(call, r.subscription, handlesOf(part)...)
 		cancel()
 		if r.result.Moved += n; err != nil {
 			return err

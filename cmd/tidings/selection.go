@@ -75,19 +75,21 @@ func (s *selection) takes(p *transports.Poisoned, now time.Time) bool {
 	return true
 }
 
-// each calls fn with the chosen events of one poison queue, oldest first.
-func (s *selection) each(ctx context.Context, queue transports.PoisonQueue, subscription string, fn func(transports.Poisoned)) error {
+// each calls fn with the events of one poison queue, oldest first, until it has chosen as
+// many as the limit allows.
+func (s *selection) each(ctx context.Context, queue transports.PoisonQueue, subscription string, fn func(p transports.Poisoned, taken bool)) error {
 	now := time.Now()
 	n := 0
-	for p, err := range queue.Poisoned(ctx, subscription) {
+	for p, err := range queue.Poisoned(ctx, subscription, transports.PoisonPage{}) {
 		if err != nil {
 			return err
 		}
-		if !s.takes(&p, now) {
-			continue
+		taken := s.takes(&p, now)
+		fn(p, taken)
+		if taken {
+			n++
 		}
-		fn(p)
-		if n++; n == s.limit {
+		if taken && n == s.limit {
 			break
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 //	moved ──► poisoned: come back
 type watch struct {
 	*redrive
-	moved   map[transports.EventKey]string // and the fingerprint that it had
+	moved   map[transports.EventKey][]chosenEvent // of one key where the events have no id
 	pending []transports.EventKey          // of those moved, as far as is known
 	back    []transports.Poisoned          // of those moved
 	same    bool                           // one of back has the fault that it had
@@ -24,30 +25,45 @@ type watch struct {
 }
 
 func (r *redrive) watch() *watch {
-	return &watch{redrive: r, moved: make(map[transports.EventKey]string)}
+	return &watch{redrive: r, moved: make(map[transports.EventKey][]chosenEvent)}
 }
 
 // add notes that events were moved.
 func (w *watch) add(events []chosenEvent) {
 	for _, e := range events {
-		w.moved[e.key] = e.fingerprint
-		w.pending = append(w.pending, e.key)
+		if len(w.moved[e.key]) == 0 {
+			w.pending = append(w.pending, e.key)
+		}
+		w.moved[e.key] = append(w.moved[e.key], e)
 	}
 }
 
-// look notes which of the moved events are in the poison queue again.
+// look notes which of the moved events are in the poison queue again: what was there before
+// is another message, whatever its id.
 func (w *watch) look(ctx context.Context) error {
 	ctx, cancel := w.app.bounded(ctx)
 	defer cancel()
 	w.back, w.same = nil, false
-	for p, err := range w.queue.Poisoned(ctx, w.subscription) {
+	for p, err := range w.queue.Poisoned(ctx, w.subscription, transports.PoisonPage{}) {
 		if err != nil {
 			return err
 		}
-		fingerprint, ours := w.moved[p.Key()]
-		if ours {
+		if moved := w.movedAs(&p); moved != nil {
 			w.back = append(w.back, p)
-			w.same = w.same || p.Fingerprint() == fingerprint
+			w.same = w.same || p.Fingerprint() == moved.fingerprint
+		}
+	}
+	return nil
+}
+
+// movedAs returns the moved event that p is, nil when it is none of them.
+func (w *watch) movedAs(p *transports.Poisoned) *chosenEvent {
+	if w.seen[p.Handle] {
+		return nil
+	}
+	for _, e := range w.moved[p.Key()] {
+		if p.Message.UUID != "" || e.payload == sha256.Sum256(p.Message.Payload) {
+			return &e
 		}
 	}
 	return nil

@@ -478,7 +478,7 @@ func TestReplayOfWhatNoLongerDecodes(t *testing.T) {
 		}
 	}
 	poisoned := func() (n int) {
-		for p, err := range target.Poisoned(t.Context(), "shop.model") {
+		for p, err := range target.Poisoned(t.Context(), "shop.model", transports.PoisonPage{}) {
 			if err != nil || p.Message.UUID != "old" {
 				t.Errorf("poisoned %+v, %v", p, err)
 			}

@@ -137,7 +137,7 @@ func Example_parked() {
 	for p, err := range relay.Parked(ctx) {
 		check(err)
 		fmt.Println(p.Key().ID, "-", p.Reason)
-		_, err = relay.Discard(ctx, p.Key()) // or relay.Redrive, once the destination takes it
+		_, err = relay.Discard(ctx, p.Handle) // or relay.Redrive, once the destination takes it
 		check(err)
 	}
 	// endregion

@@ -127,7 +127,7 @@ func poisoned(t *testing.T, tr transports.Transport, name string) []transports.P
 		t.Fatal("the transport has no poison queue")
 	}
 	var all []transports.Poisoned
-	for p, err := range queue.Poisoned(withPatience(t), name) {
+	for p, err := range queue.Poisoned(withPatience(t), name, transports.PoisonPage{}) {
 		if err != nil {
 			t.Fatalf("poison queue of %s: %v", name, err)
 		}

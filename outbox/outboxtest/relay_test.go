@@ -138,7 +138,7 @@ func TestRefusedEventIsParkedAndRedriven(t *testing.T) {
 			t.Fatalf("parked %+v", parked)
 		}
 		d.refuse("k2", nil)
-		if n, err := relay.Redrive(t.Context(), parked[0].Key()); n != 1 || err != nil {
+		if n, err := relay.Redrive(t.Context(), parked[0].Handle); n != 1 || err != nil {
 			t.Fatalf("redrive: %d, %v", n, err)
 		}
 		got := d.await(t, 5)[4].Message

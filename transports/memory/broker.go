@@ -23,6 +23,8 @@ type Broker struct {
 	routes map[string]route  // by topic; emptied when a binding changes
 	held   int               // messages in all queues: ready, delayed and in flight
 	idle   chan struct{}     // closed when held comes to 0; nil while nobody waits for that
+
+	lastPoisoned uint64 // id of the newest message in a poison queue
 }
 
 // route is what a topic leads to.

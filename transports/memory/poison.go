@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/gotidings/tidings/internal/poisoned"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -18,42 +21,98 @@ func (t *Transport) Poison(ctx context.Context, subscription string, msg *messag
 		if limit := t.broker.cfg.PoisonSize; len(q.poisoned) >= limit {
 			return fmt.Errorf("%w: %q has %d messages", transports.ErrPoisonQueueFull, subscription, limit)
 		}
-		q.poisoned = append(q.poisoned, newRecord(transports.Topic(msg), clone(msg)))
+		t.broker.lastPoisoned++
+		q.poisoned = append(q.poisoned, poisonedRecord{newRecord(transports.Topic(msg), clone(msg)), t.broker.lastPoisoned})
 		return nil
 	})
 }
 
+// poisonedRecord is a record in a poison queue.
+type poisonedRecord struct {
+	*record
+	id uint64 // unique at the broker; rises
+}
+
 // Poisoned lists a poison queue as it was when the iteration began.
-func (t *Transport) Poisoned(ctx context.Context, subscription string) iter.Seq2[transports.Poisoned, error] {
+func (t *Transport) Poisoned(ctx context.Context, subscription string, page transports.PoisonPage) iter.Seq2[transports.Poisoned, error] {
 	return func(yield func(transports.Poisoned, error) bool) {
-		var records []*record
-		err := t.withQueue(ctx, subscription, func(q *queue) error {
-			records = slices.Clone(q.poisoned)
-			return nil
-		})
+		var records []poisonedRecord
+		after, err := parseHandle(page.After)
+		if err == nil {
+			err = t.withQueue(ctx, subscription, func(q *queue) error {
+				records = slices.Clone(q.poisoned)
+				return nil
+			})
+		}
 		if err != nil {
 			yield(transports.Poisoned{}, err)
 			return
 		}
-		seen := make(map[transports.EventKey]bool, len(records))
-		for _, rec := range records {
-			msg := rec.message()
-			key := transports.KeyOf(msg)
-			if seen[key] && key.ID != "" { // without an id they may be different events
-				continue
-			}
-			seen[key] = true
-			if !yield(transports.ReadPoisoned(msg), nil) {
+		events := eventsOf(records)
+		if len(after) > 0 {
+			events = slices.DeleteFunc(events, func(copies []poisonedRecord) bool { return copies[0].id <= after[0] })
+		}
+		if page.Limit > 0 {
+			events = events[:min(page.Limit, len(events))]
+		}
+		for _, copies := range events {
+			p := transports.ReadPoisoned(copies[0].message())
+			p.Handle = handleOf(copies)
+			if !yield(p, nil) {
 				return
 			}
 		}
 	}
 }
 
+// eventsOf joins the copies of each event, in the order of the first copies.
+func eventsOf(records []poisonedRecord) [][]poisonedRecord {
+	events := make([][]poisonedRecord, 0, len(records))
+	index := make(map[poisoned.Digest]int, len(records)) // in events
+	for _, rec := range records {
+		if rec.uuid == "" {
+			events = append(events, []poisonedRecord{rec})
+			continue
+		}
+		digest := poisoned.Of(&message.Message{UUID: rec.uuid, Metadata: rec.metadata, Payload: rec.payload})
+		i, seen := index[digest]
+		if !seen {
+			i, index[digest] = len(events), len(events)
+			events = append(events, nil)
+		}
+		events[i] = append(events[i], rec)
+	}
+	return events
+}
+
+// handleOf writes the ids of an event's copies.
+func handleOf(copies []poisonedRecord) transports.PoisonHandle {
+	ids := make([]string, len(copies))
+	for i, rec := range copies {
+		ids[i] = strconv.FormatUint(rec.id, 10)
+	}
+	return transports.PoisonHandle(strings.Join(ids, "."))
+}
+
+// parseHandle is the reverse of handleOf. It returns no ids for "".
+func parseHandle(handle transports.PoisonHandle) (ids []uint64, err error) {
+	if handle == "" {
+		return nil, nil
+	}
+	for s := range strings.SplitSeq(string(handle), ".") {
+		id, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("memory: the handle %.40q: %w", handle, transports.ErrNoPoisoned)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
 // RequeuePoisoned moves events, with all their copies, back to the end of the
 // subscription's queue, over its bound if need be.
-func (t *Transport) RequeuePoisoned(ctx context.Context, subscription string, keys ...transports.EventKey) (int, error) {
-	return t.takePoisoned(ctx, subscription, keys, func(q *queue, rec *record) {
+func (t *Transport) RequeuePoisoned(ctx context.Context, subscription string, handles ...transports.PoisonHandle) (int, error) {
+	return t.takePoisoned(ctx, subscription, handles, func(q *queue, rec poisonedRecord) {
 		msg := rec.message()
 		transports.StripHeaders(msg.Metadata)
 		q.add(newRecord(rec.topic, msg), 0)
@@ -61,33 +120,37 @@ func (t *Transport) RequeuePoisoned(ctx context.Context, subscription string, ke
 }
 
 // DiscardPoisoned deletes events, with all their copies.
-func (t *Transport) DiscardPoisoned(ctx context.Context, subscription string, keys ...transports.EventKey) (int, error) {
-	return t.takePoisoned(ctx, subscription, keys, func(*queue, *record) {})
+func (t *Transport) DiscardPoisoned(ctx context.Context, subscription string, handles ...transports.PoisonHandle) (int, error) {
+	return t.takePoisoned(ctx, subscription, handles, func(*queue, poisonedRecord) {})
 }
 
-// takePoisoned takes the named events out of the poison queue, gives every copy
+// takePoisoned takes the events of the handles out of the poison queue, gives every copy
 // to fn, and counts events.
-func (t *Transport) takePoisoned(ctx context.Context, subscription string, keys []transports.EventKey, fn func(*queue, *record)) (int, error) {
-	wanted := make(map[transports.EventKey]bool, len(keys))
-	for _, key := range keys {
-		wanted[key] = false
+func (t *Transport) takePoisoned(ctx context.Context, subscription string, handles []transports.PoisonHandle, fn func(*queue, poisonedRecord)) (int, error) {
+	wanted := make(map[uint64]transports.PoisonHandle)
+	for _, handle := range handles {
+		ids, err := parseHandle(handle)
+		if len(ids) == 0 && err == nil {
+			err = fmt.Errorf("memory: an empty handle: %w", transports.ErrNoPoisoned)
+		}
+		if err != nil {
+			return 0, err
+		}
+		for _, id := range ids {
+			wanted[id] = handle
+		}
 	}
-	events := 0
+	events := make(map[transports.PoisonHandle]bool)
 	err := t.withQueue(ctx, subscription, func(q *queue) error {
-		q.poisoned = slices.DeleteFunc(q.poisoned, func(rec *record) bool {
-			key := transports.KeyOf(&message.Message{UUID: rec.uuid, Metadata: rec.metadata})
-			taken, ok := wanted[key]
-			if !ok {
-				return false
+		q.poisoned = slices.DeleteFunc(q.poisoned, func(rec poisonedRecord) bool {
+			handle, ok := wanted[rec.id]
+			if ok {
+				events[handle] = true
+				fn(q, rec)
 			}
-			if !taken || key.ID == "" {
-				wanted[key] = true
-				events++
-			}
-			fn(q, rec)
-			return true
+			return ok
 		})
 		return nil
 	})
-	return events, err
+	return len(events), err
 }

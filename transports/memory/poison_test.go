@@ -3,6 +3,7 @@ package memory
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,7 +31,7 @@ func poison(t *testing.T, tr *Transport, name, source, id, reason string) {
 func listed(t *testing.T, tr *Transport, name string) []string {
 	t.Helper()
 	var list []string
-	for p, err := range tr.Poisoned(t.Context(), name) {
+	for p, err := range tr.Poisoned(t.Context(), name, transports.PoisonPage{}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -39,7 +40,20 @@ func listed(t *testing.T, tr *Transport, name string) []string {
 	return list
 }
 
-func key(id string) transports.EventKey { return transports.EventKey{Source: "here", ID: id} }
+// handles returns those of the events of these ids.
+func handles(t *testing.T, tr *Transport, name string, ids ...string) []transports.PoisonHandle {
+	t.Helper()
+	found := make([]transports.PoisonHandle, len(ids))
+	for p, err := range tr.Poisoned(t.Context(), name, transports.PoisonPage{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := slices.Index(ids, p.Message.UUID); i >= 0 && found[i] == "" {
+			found[i] = p.Handle
+		}
+	}
+	return found
+}
 
 func TestPoisonedMessagesAreListedOldestFirst(t *testing.T) {
 	t.Parallel()
@@ -57,12 +71,9 @@ func TestPoisonedMessagesAreListedOldestFirst(t *testing.T) {
 		if diff := cmp.Diff(want, listed(t, tr, "s")); diff != "" {
 			t.Error(diff)
 		}
-		for p, err := range tr.Poisoned(t.Context(), "s") {
+		for p, err := range tr.Poisoned(t.Context(), "s", transports.PoisonPage{}) {
 			if err != nil || p.Attempts != 3 || p.Subscription != "s" || p.LastFailure.IsZero() || string(p.Message.Payload) != p.Message.UUID {
 				t.Errorf("listed as %+v", p)
-			}
-			if got := p.Key(); got != key(p.Message.UUID) {
-				t.Errorf("the key is %v", got)
 			}
 			p.Message.Metadata[transports.HeaderPoisonReason] = "changed"
 			copy(p.Message.Payload, "changed")
@@ -83,17 +94,17 @@ func TestListingMayStopAndMayActOnWhatItLists(t *testing.T) {
 	for _, id := range numbers(1, 4) {
 		poison(t, tr, "s", "here", id, "r")
 	}
-	for _, err := range tr.Poisoned(t.Context(), "s") {
+	for _, err := range tr.Poisoned(t.Context(), "s", transports.PoisonPage{}) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		break
 	}
-	for p, err := range tr.Poisoned(t.Context(), "s") {
+	for p, err := range tr.Poisoned(t.Context(), "s", transports.PoisonPage{}) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tr.DiscardPoisoned(t.Context(), "s", p.Key()); err != nil {
+		if _, err := tr.DiscardPoisoned(t.Context(), "s", p.Handle); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -112,7 +123,7 @@ func TestRequeuedPoisonStartsAfresh(t *testing.T) {
 		}
 		publish(t, tr, "a", "first", "second") // full: poison goes over the bound
 		ackIDs(t, other, "first", "second")
-		n, err := tr.RequeuePoisoned(t.Context(), "s", key("3"), key("1"), key("unknown"), transports.EventKey{Source: "elsewhere", ID: "2"})
+		n, err := tr.RequeuePoisoned(t.Context(), "s", handles(t, tr, "s", "3", "1")...)
 		if n != 2 || err != nil {
 			t.Errorf("requeued %d, %v; want 2", n, err)
 		}
@@ -142,32 +153,11 @@ func TestRequeuedPoisonKeepsItsTopic(t *testing.T) {
 		t.Fatal(err)
 	}
 	msg.Ack()
-	if n, err := tr.RequeuePoisoned(t.Context(), "s", transports.KeyOf(msg)); n != 1 || err != nil {
+	if n, err := tr.RequeuePoisoned(t.Context(), "s", handles(t, tr, "s", "1")...); n != 1 || err != nil {
 		t.Fatal(n, err)
 	}
 	if topic := transports.Topic(receive(t, ch)); topic != "topic" {
 		t.Errorf("the topic is %q", topic)
-	}
-}
-
-func TestDiscardedPoisonIsGone(t *testing.T) {
-	t.Parallel()
-	tr := newTransport(t, Config{})
-	declare(t, tr, sub("s", "a"))
-	for _, id := range numbers(1, 3) {
-		poison(t, tr, "s", "here", id, "r")
-	}
-	if n, err := tr.DiscardPoisoned(t.Context(), "s", key("2"), key("2"), key("unknown")); n != 1 || err != nil {
-		t.Errorf("discarded %d, %v; want 1", n, err)
-	}
-	if n, err := tr.DiscardPoisoned(t.Context(), "s"); n != 0 || err != nil {
-		t.Errorf("discarded %d, %v; want 0", n, err)
-	}
-	if diff := cmp.Diff([]string{"1 r", "3 r"}, listed(t, tr, "s")); diff != "" {
-		t.Error(diff)
-	}
-	if d := depth(t, tr, "s"); d != (transports.Depth{Poisoned: 2}) {
-		t.Errorf("depth is %+v", d)
 	}
 }
 
@@ -186,26 +176,12 @@ func TestCopiesOfAPoisonedEventAreOne(t *testing.T) {
 	if d := depth(t, tr, "s"); d.Poisoned != 4 {
 		t.Errorf("depth is %+v; want every copy", d)
 	}
-	if n, err := tr.RequeuePoisoned(t.Context(), "s", key("1")); n != 1 || err != nil {
+	if n, err := tr.RequeuePoisoned(t.Context(), "s", handles(t, tr, "s", "1")...); n != 1 || err != nil {
 		t.Errorf("requeued %d, %v; want 1 event", n, err)
 	}
 	receiveIDs(t, ch, "1", "1")
 	if diff := cmp.Diff([]string{"2 r", "1 another event"}, listed(t, tr, "s")); diff != "" {
 		t.Error(diff)
-	}
-}
-
-func TestPoisonedMessagesWithoutIDAreNotCopies(t *testing.T) {
-	t.Parallel()
-	tr := newTransport(t, Config{})
-	declare(t, tr, sub("s", "a"))
-	poison(t, tr, "s", "here", "", "one")
-	poison(t, tr, "s", "here", "", "two")
-	if diff := cmp.Diff([]string{" one", " two"}, listed(t, tr, "s")); diff != "" {
-		t.Error(diff)
-	}
-	if n, err := tr.DiscardPoisoned(t.Context(), "s", key("")); n != 2 || err != nil {
-		t.Errorf("discarded %d, %v; want 2", n, err)
 	}
 }
 
@@ -220,7 +196,7 @@ func TestPoisonQueueIsBounded(t *testing.T) {
 		t.Errorf("got %v; want ErrPoisonQueueFull", err)
 	}
 	poison(t, tr, "other", "here", "3", "r")
-	if _, err := tr.DiscardPoisoned(t.Context(), "s", key("1")); err != nil {
+	if _, err := tr.DiscardPoisoned(t.Context(), "s", handles(t, tr, "s", "1")...); err != nil {
 		t.Fatal(err)
 	}
 	poison(t, tr, "s", "here", "3", "r")

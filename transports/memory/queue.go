@@ -26,7 +26,7 @@ type queue struct {
 	ready    deque
 	delayed  delayHeap
 	timer    *time.Timer // for the first of delayed; nil until there is one
-	poisoned []*record
+	poisoned []poisonedRecord
 
 	waiters   []*waiter   // publishers waiting for room here, first come first
 	consumers []*consumer // every one that takes from here

@@ -164,7 +164,7 @@ func TestUseAfterClose(t *testing.T) {
 		"Requeue":   func() error { return tr.Requeue(ctx, "s", msg, 0) },
 		"Poison":    func() error { return tr.Poison(ctx, "s", msg) },
 		"Poisoned": func() (last error) {
-			for _, err := range tr.Poisoned(ctx, "s") {
+			for _, err := range tr.Poisoned(ctx, "s", transports.PoisonPage{}) {
 				last = err
 			}
 			return last
@@ -191,7 +191,7 @@ func TestUnknownSubscription(t *testing.T) {
 		"Requeue": func() error { return tr.Requeue(ctx, "s", msg, 0) },
 		"Poison":  func() error { return tr.Poison(ctx, "s", msg) },
 		"Poisoned": func() (last error) {
-			for _, err := range tr.Poisoned(ctx, "s") {
+			for _, err := range tr.Poisoned(ctx, "s", transports.PoisonPage{}) {
 				last = err
 			}
 			return last

@@ -52,11 +52,12 @@ func decode(d *amqp.Delivery, exchange string) *message.Message {
 // keyOf returns the metadata key of a header, false for one that is not metadata.
 func keyOf(header string) (string, bool) {
 	switch header {
-	case watermillID, idHeader, specVersionHeader, otherAttributePrefix + "id", otherAttributePrefix + "specversion",
-		"x-delivery-count", "x-acquired-count":
+	case watermillID, idHeader, specVersionHeader, otherAttributePrefix + "id", otherAttributePrefix + "specversion":
 		return "", false
 	}
 	switch {
+	case counts(header):
+		return "", false
 	case strings.HasPrefix(header, attributePrefix):
 		return events.AttributePrefix + header[len(attributePrefix):], true
 	case strings.HasPrefix(header, otherAttributePrefix):
@@ -68,6 +69,9 @@ func keyOf(header string) (string, bool) {
 	}
 	return header, true
 }
+
+// counts reports whether a header is one of those in which a quorum queue counts deliveries.
+func counts(header string) bool { return header == "x-delivery-count" || header == "x-acquired-count" }
 
 // brokers reports whether the broker writes a header when it dead-letters a message.
 func brokers(header string) bool {

@@ -139,7 +139,7 @@ func TestMessageThatKillsIsPoisoned(t *testing.T) {
 	if !strings.Contains(p.Reason, "delivered 20 times and settled by nobody") || p.Topic != "a" || p.Subscription != s.Name || p.LastFailure.IsZero() {
 		t.Errorf("listed as %+v", p)
 	}
-	if n, err := b.RequeuePoisoned(t.Context(), s.Name, p.Key()); n != 1 || err != nil {
+	if n, err := b.RequeuePoisoned(t.Context(), s.Name, p.Handle); n != 1 || err != nil {
 		t.Fatalf("requeue: %d, %v", n, err)
 	}
 	b.ack(ch, "killer")
@@ -147,7 +147,7 @@ func TestMessageThatKillsIsPoisoned(t *testing.T) {
 
 func (b *bench) list(subscription string) (list []transports.Poisoned) {
 	b.Helper()
-	for p, err := range b.Poisoned(b.Context(), subscription) {
+	for p, err := range b.Poisoned(b.Context(), subscription, transports.PoisonPage{}) {
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -172,12 +172,46 @@ func TestWhatTheBrokerGivesUpIsListedAndRedriven(t *testing.T) {
 	if p := list[0]; p.Message.UUID != "1" || p.Topic != "a" || p.Subscription != s.Name || p.LastFailure.IsZero() {
 		t.Errorf("listed as %+v", p)
 	}
-	if n, err := b.RequeuePoisoned(t.Context(), s.Name, list[0].Key()); n != 1 || err != nil {
+	if n, err := b.RequeuePoisoned(t.Context(), s.Name, list[0].Handle); n != 1 || err != nil {
 		t.Fatalf("requeue: %d, %v", n, err)
 	}
 	msg := b.ack(b.subscribe(b.Transport, s), "1")
 	if diff := cmp.Diff(message.Metadata{"ce_source": "test", "tidings_topic": "a"}, msg.Metadata); diff != "" {
 		t.Errorf("metadata (-want +got):\n%s", diff)
+	}
+}
+
+// Expired messages without an id are the broker's own to give up. What is chosen of them
+// goes, and nothing else.
+func TestExpiredMessagesAreChosen(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	s := b.sub("s", 1)
+	b.declared(s)
+	for _, body := range []string{"1", "2", "3", "3", "4"} {
+		if err := b.raw.PublishWithContext(t.Context(), b.id, "a", false, false, amqp.Publishing{Body: []byte(body), Expiration: "1"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.eventually("all have expired", func() bool { return b.depth(b.names.poison(s.Name)) == 5 })
+	var chosen []transports.PoisonHandle
+	for _, p := range b.list(s.Name) {
+		if body := string(p.Message.Payload); body == "2" || body == "3" && len(chosen) < 2 {
+			chosen = append(chosen, p.Handle)
+		}
+		if !strings.Contains(p.Reason, "given up by the broker (expired)") {
+			t.Errorf("the reason is %q", p.Reason)
+		}
+	}
+	if n, err := b.DiscardPoisoned(t.Context(), s.Name, chosen...); n != 2 || err != nil {
+		t.Errorf("discarded %d, %v; want 2", n, err)
+	}
+	left := ""
+	for _, p := range b.list(s.Name) {
+		left += string(p.Message.Payload)
+	}
+	if left != "134" {
+		t.Errorf("%q are left; want 1, 3 and 4", left)
 	}
 }
 
@@ -235,7 +269,7 @@ func TestListingAtTheSameTime(t *testing.T) {
 		for range 3 {
 			go func() {
 				n := 0
-				for _, err := range tr.Poisoned(t.Context(), s.Name) {
+				for _, err := range tr.Poisoned(t.Context(), s.Name, transports.PoisonPage{}) {
 					if err != nil {
 						t.Error(err)
 					}

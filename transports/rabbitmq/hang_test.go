@@ -174,7 +174,7 @@ func TestNamesThatTheProtocolCantWrite(t *testing.T) {
 	defer cancel()
 	requeue := func(delay time.Duration) error { return b.Requeue(ctx, long, newMessage(t, "1"), delay) }
 	list := func() error {
-		for _, err := range b.Poisoned(ctx, long) {
+		for _, err := range b.Poisoned(ctx, long, transports.PoisonPage{}) {
 			return err
 		}
 		return nil
@@ -213,44 +213,15 @@ func TestLockIsNotLeftBehind(t *testing.T) {
 	other := b.open()
 	for i := range 100 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*30*time.Microsecond)
-		for _, err := range b.Poisoned(ctx, s.Name) {
+		for _, err := range b.Poisoned(ctx, s.Name, transports.PoisonPage{}) {
 			_ = err // wherever it was
 		}
 		cancel()
 		ctx, cancel = context.WithTimeout(t.Context(), testPatience/4)
-		for _, err := range other.Poisoned(ctx, s.Name) {
+		for _, err := range other.Poisoned(ctx, s.Name, transports.PoisonPage{}) {
 			t.Fatal(err)
 		}
 		cancel()
-	}
-}
-
-// Messages that come while others are taken are looked at as well, and so are those that
-// are more than a consumer may hold.
-func TestWalkSeesWhatComesMeanwhile(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, nil)
-	s := b.sub("s", 1)
-	b.declared(s)
-	const first, later = walkChunk + 50, 20
-	poison := func(n int) {
-		for range n {
-			if err := b.Poison(t.Context(), s.Name, newMessage(t, "1")); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	poison(first)
-	seen := 0
-	err := b.walk(t.Context(), s.Name, func(w *walker, chunk []amqp.Delivery) error {
-		if seen == 0 {
-			defer poison(later)
-		}
-		seen += len(chunk)
-		return w.ch.Ack(chunk[len(chunk)-1].DeliveryTag, true)
-	})
-	if seen != first+later || err != nil {
-		t.Errorf("seen %d, %v; want %d", seen, err, first+later)
 	}
 }
 

@@ -61,7 +61,7 @@ func (n names) poison(subscription string) string { return n.queue(subscription)
 // that a subscription was removed on purpose.
 func (n names) removed(subscription string) string { return n.queue(subscription) + removedSuffix }
 
-// lock returns the name of the queue that the process holds that works on a poison queue.
+// lock returns the name of the queue whose active consumer works on the poison queue.
 func (n names) lock(subscription string) string { return n.queue(subscription) + lockSuffix }
 
 // delay returns the name of the exchange and queue of 2^k seconds.

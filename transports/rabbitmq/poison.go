@@ -5,34 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/gotidings/tidings/internal/poisoned"
 	"github.com/gotidings/tidings/transports"
 )
 
-// Poisoned lists a poison queue, as it was when the iteration began. It takes the
-// messages without acknowledging them, gives them back, and holds them in memory
-// meanwhile; one caller at a time does that, and others wait. Messages that the broker
-// itself has given up, see the package's documentation, are listed with that as their
-// reason.
-func (t *Transport) Poisoned(ctx context.Context, subscription string) iter.Seq2[transports.Poisoned, error] {
+// Poisoned lists a poison queue, as it was when the iteration began. It takes all messages
+// without acknowledging them and gives them back in their order; one caller at a time does
+// that, and others wait. The events of the page are held in memory meanwhile, but also a
+// small page reads the whole queue. Messages that the broker itself has given up, see the
+// package's documentation, are listed with that as their reason.
+func (t *Transport) Poisoned(ctx context.Context, subscription string, page transports.PoisonPage) iter.Seq2[transports.Poisoned, error] {
 	return func(yield func(transports.Poisoned, error) bool) {
-		var list []transports.Poisoned
-		seen := make(map[transports.EventKey]bool)
-		err := t.walk(ctx, subscription, func(_ *walker, chunk []amqp.Delivery) error {
-			for i := range chunk {
-				p := t.readPoisoned(&chunk[i], subscription)
-				key := p.Key()
-				if seen[key] && key.ID != "" { // without an id they may be different events
-					continue
-				}
-				seen[key] = true
-				list = append(list, p)
-			}
-			return nil
-		})
+		list, err := t.list(ctx, subscription, page)
 		for _, p := range list {
 			if !yield(p, nil) {
 				return
@@ -42,6 +31,70 @@ func (t *Transport) Poisoned(ctx context.Context, subscription string) iter.Seq2
 			yield(transports.Poisoned{}, err)
 		}
 	}
+}
+
+func (t *Transport) list(ctx context.Context, subscription string, page transports.PoisonPage) ([]transports.Poisoned, error) {
+	l := listing{page: page, begun: page.After == "", seen: make(map[poisoned.Digest]int), events: make(map[poisoned.Digest]*listed)}
+	if !l.begun {
+		after, err := parseHandle(page.After)
+		if err != nil {
+			return nil, poisonError(subscription, err)
+		}
+		l.after = after[0]
+	}
+	err := t.walk(ctx, subscription, func(d *amqp.Delivery) { l.add(d, t.readPoisoned(d, subscription)) }, nil)
+	if err == nil && !l.begun {
+		err = poisonError(subscription, fmt.Errorf("the event to continue after: %w", transports.ErrNoPoisoned))
+	}
+	return l.finish(), err
+}
+
+// listing makes a page of events of the messages of a poison queue.
+type listing struct {
+	page   transports.PoisonPage
+	after  sighting
+	begun  bool // after was met
+	list   []*listed
+	seen   map[poisoned.Digest]int     // messages of a digest
+	events map[poisoned.Digest]*listed // by the digest of their content
+}
+
+// listed is an event. It is nil in listing.events when it is not on the page.
+type listed struct {
+	transports.Poisoned
+	copies []sighting
+}
+
+func (l *listing) add(d *amqp.Delivery, p transports.Poisoned) {
+	s := sighting{digest: digestOf(d)}
+	s.index = l.seen[s.digest]
+	l.seen[s.digest]++
+	content := poisoned.Of(p.Message)
+	event, known := l.events[content]
+	if p.Message.UUID == "" || !known {
+		event = nil
+		if l.begun && (l.page.Limit <= 0 || len(l.list) < l.page.Limit) {
+			event = &listed{Poisoned: p}
+			l.list = append(l.list, event)
+		}
+		l.events[content] = event
+	}
+	if event != nil {
+		event.copies = append(event.copies, s)
+	}
+	l.begun = l.begun || s.digest == l.after.digest && s.index == l.after.index
+}
+
+func (l *listing) finish() []transports.Poisoned {
+	list := make([]transports.Poisoned, len(l.list))
+	for i, event := range l.list {
+		for k := range event.copies {
+			event.copies[k].of = l.seen[event.copies[k].digest]
+		}
+		event.Handle = handleOf(event.copies)
+		list[i] = event.Poisoned
+	}
+	return list
 }
 
 // readPoisoned reads a message of a poison queue.
@@ -88,11 +141,11 @@ func lastDeath(headers amqp.Table) (death, bool) {
 	return d, true
 }
 
-// RequeuePoisoned sends copies of events, confirmed, to the subscription that failed and
+// RequeuePoisoned sends copies of messages, confirmed, to the subscription that failed and
 // takes them out of its poison queue afterwards. With no subscription any more the error
 // is [transports.ErrNoSubscription], and they stay.
-func (t *Transport) RequeuePoisoned(ctx context.Context, subscription string, keys ...transports.EventKey) (int, error) {
-	return t.take(ctx, subscription, keys, func(chunk []amqp.Delivery) []error {
+func (t *Transport) RequeuePoisoned(ctx context.Context, subscription string, handles ...transports.PoisonHandle) (int, error) {
+	return t.take(ctx, subscription, handles, func(ctx context.Context, chunk []amqp.Delivery) []error {
 		messages := make([]outgoing, len(chunk))
 		for i := range chunk {
 			msg := t.readPoisoned(&chunk[i], subscription).Message
@@ -104,236 +157,110 @@ func (t *Transport) RequeuePoisoned(ctx context.Context, subscription string, ke
 	})
 }
 
-// DiscardPoisoned deletes events from a poison queue.
-func (t *Transport) DiscardPoisoned(ctx context.Context, subscription string, keys ...transports.EventKey) (int, error) {
-	return t.take(ctx, subscription, keys, func(chunk []amqp.Delivery) []error { return make([]error, len(chunk)) })
+// DiscardPoisoned deletes messages from a poison queue.
+func (t *Transport) DiscardPoisoned(ctx context.Context, subscription string, handles ...transports.PoisonHandle) (int, error) {
+	return t.take(ctx, subscription, handles, func(_ context.Context, chunk []amqp.Delivery) []error { return make([]error, len(chunk)) })
 }
 
-// take removes the named events from a poison queue, each copy after f has dealt with
-// it, and returns how many events they were.
-func (t *Transport) take(ctx context.Context, subscription string, keys []transports.EventKey, f func([]amqp.Delivery) []error) (int, error) {
+// take removes the messages of the handles from a poison queue, each after f has dealt
+// with it, and returns how many events they were.
+func (t *Transport) take(ctx context.Context, subscription string, handles []transports.PoisonHandle, f func(context.Context, []amqp.Delivery) []error) (int, error) {
 	if t.isClosed() {
 		return 0, closedError("rabbitmq: poison queue")
 	}
-	wanted := make(map[transports.EventKey]bool, len(keys))
-	for _, key := range keys {
-		wanted[key] = true
+	c, err := newChoice(handles)
+	if err != nil {
+		return 0, poisonError(subscription, err)
 	}
-	if len(wanted) == 0 {
+	if len(handles) == 0 {
 		return 0, nil
 	}
-	taken := make(map[transports.EventKey]bool, len(keys))
-	err := t.walk(ctx, subscription, func(w *walker, chunk []amqp.Delivery) error {
-		var chosen []amqp.Delivery
-		for i := range chunk {
-			key := transports.KeyOf(decode(&chunk[i], t.cfg.Exchange))
-			// What has come while we were at it may be an event of ours that has failed again.
-			// To move it again, and again, would be to go round with it.
-			if wanted[key] && !(taken[key] && w.taken > w.expected) {
-				chosen = append(chosen, chunk[i])
+	taken := make(map[transports.PoisonHandle]bool, len(handles))
+	err = t.walk(ctx, subscription, c.add, func(w *walker) error {
+		for chunk := range slices.Chunk(c.chosen(), walkChunk) {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			deliveries := make([]amqp.Delivery, len(chunk))
+			for i, m := range chunk {
+				deliveries[i] = m.delivery
+			}
+			var faults []error
+			for i, err := range f(ctx, deliveries) {
+				if err == nil {
+					err = w.ack(chunk[i].delivery.DeliveryTag)
+				}
+				if err != nil {
+					faults = append(faults, err)
+					continue
+				}
+				taken[chunk[i].handle] = true
+			}
+			if len(faults) > 0 {
+				return errors.Join(faults...)
 			}
 		}
-		var faults []error
-		for i, err := range f(chosen) {
-			if err == nil {
-				err = w.ack(chosen[i].DeliveryTag)
-			}
-			if err != nil {
-				faults = append(faults, err)
-				continue
-			}
-			taken[transports.KeyOf(decode(&chosen[i], t.cfg.Exchange))] = true
-		}
-		return errors.Join(append(faults, w.applied())...)
+		return nil
 	})
 	return len(taken), err
 }
 
-const (
-	walkChunk = 100              // messages looked at, and moved, together
-	stalled   = 10 * time.Second // how long a message, which is there, may take to come
-)
-
-// walk calls f with the messages of a poison queue, oldest first and some at a time.
-// What f does not acknowledge goes back to its place at the end.
-func (t *Transport) walk(ctx context.Context, subscription string, f func(*walker, []amqp.Delivery) error) error {
-	if t.isClosed() {
-		return closedError("rabbitmq: poison queue")
-	}
-	if err := t.walkLocked(ctx, subscription, f); err != nil {
-		return fmt.Errorf("rabbitmq: poison queue of %s: %w", subscription, err)
-	}
-	return nil
+// choice finds the messages of handles in a poison queue.
+type choice struct {
+	wanted map[poisoned.Digest][]wanted
+	found  map[poisoned.Digest][]amqp.Delivery
 }
 
-func (t *Transport) walkLocked(ctx context.Context, subscription string, f func(*walker, []amqp.Delivery) error) error {
-	if err := t.canExist(subscription); err != nil {
-		return err
-	}
-	if err := t.con.start(ctx); err != nil {
-		return err
-	}
-	unlock, err := t.lock(ctx, subscription)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	w := walker{queue: t.names.poison(subscription)}
-	if w.expected, err = t.inspect(ctx, w.queue); err != nil {
-		return err
-	}
-	w.ch, err = t.con.open(ctx, func(ch *amqp.Channel) (err error) {
-		if w.expected == 0 {
-			return nil
-		}
-		if err := ch.Qos(min(w.expected, maxPrefetch), 0, false); err != nil {
-			return err
-		}
-		w.deliveries, err = ch.Consume(w.queue, walkerTag, false, false, false, false, nil)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	for err == nil && (!w.done || len(w.more) > 0) {
-		var chunk []amqp.Delivery
-		if chunk, err = w.next(ctx); len(chunk) > 0 {
-			err = errors.Join(err, f(&w, chunk))
-		}
-	}
-	// The queue does this after the acknowledgements and before it answers the last call,
-	// so the next one to look finds everything in its place.
-	return errors.Join(err, w.ch.Nack(all, true, true), w.ch.Cancel(walkerTag, false), w.ch.Close())
+type wanted struct {
+	sighting
+	handle transports.PoisonHandle
 }
 
-const (
-	walkerTag = "tidings"
-	all       = 0 // a delivery tag: everything on the channel (AMQP 0-9-1, basic.ack.delivery-tag)
-)
-
-// walker takes the messages of a poison queue: as many as are expected by consuming,
-// which is fast, and then singly, until the broker says that it is empty. The expectation
-// alone won't do: it is the answer of a queue that, when it is busy, answers 0.
-type walker struct {
-	queue      string
-	ch         *amqp.Channel
-	deliveries <-chan amqp.Delivery // nil when all of them are taken
-	expected   int
-	taken      int
-	done       bool
-	acks       int             // since applied was called
-	more       []amqp.Delivery // that came while it was called
+type chosen struct {
+	delivery amqp.Delivery
+	handle   transports.PoisonHandle
 }
 
-// ackWindow is how many acknowledgements are sent before the queue is waited for. A
-// channel of the broker has at most 32 commands of a quorum queue under way, keeps those
-// beyond, and drops them when it is closed (rabbit_fifo_client, SOFT_LIMIT): what was
-// acknowledged so would be in the poison queue again.
-const ackWindow = 16
-
-// ack acknowledges a message, for the queue to do so before long.
-func (w *walker) ack(tag uint64) error {
-	if err := w.ch.Ack(tag, false); err != nil {
-		return err
-	}
-	if w.acks++; w.acks < ackWindow {
-		return nil
-	}
-	return w.applied()
-}
-
-// applied returns when the queue has taken all acknowledgements: it answers basic.get
-// after them. What that gets is one message more to look at.
-func (w *walker) applied() error {
-	if w.acks == 0 {
-		return nil
-	}
-	w.acks = 0
-	d, ok, err := w.ch.Get(w.queue, false)
-	if err == nil && ok {
-		w.more = append(w.more, d)
-	}
-	return err
-}
-
-// next returns some more messages.
-func (w *walker) next(ctx context.Context) (chunk []amqp.Delivery, err error) {
-	timer := time.NewTimer(stalled)
-	defer timer.Stop()
-	if len(w.more) > 0 {
-		chunk, w.more = w.more, nil
-		w.taken += len(chunk)
-		return chunk, nil
-	}
-	for ; len(chunk) < walkChunk; w.taken++ {
-		if w.deliveries == nil {
-			d, ok, err := w.ch.Get(w.queue, false)
-			if w.done = !ok; err != nil || !ok {
-				return chunk, err
-			}
-			chunk = append(chunk, d)
-			continue
-		}
-		if w.taken == min(w.expected, maxPrefetch) {
-			// Where f has acknowledged some, more have come in their place.
-			if err := w.ch.Cancel(walkerTag, false); err != nil {
-				return chunk, err
-			}
-		}
-		select {
-		case d, ok := <-w.deliveries:
-			switch {
-			case ok:
-				chunk = append(chunk, d)
-			case w.taken < min(w.expected, maxPrefetch):
-				return chunk, errLost
-			default:
-				w.deliveries = nil
-				w.taken--
-			}
-		case <-ctx.Done():
-			return chunk, ended(ctx, "waiting for a poisoned message")
-		case <-timer.C:
-			return chunk, errors.New("the broker does not deliver what is there")
-		}
-	}
-	return chunk, nil
-}
-
-// lock makes the caller the only one, on this broker, who takes messages from a
-// subscription's poison queue: they are out of others' sight meanwhile. It is held by a
-// queue of the connection's own, which ends with its channel.
-func (t *Transport) lock(ctx context.Context, subscription string) (unlock func(), err error) {
-	name := t.names.lock(subscription)
-	mine, _ := t.locks.LoadOrStore(name, newTurn()) // the broker takes all of a transport for one
-	held := mine.(turn)
-	if err := held.take(ctx, "waiting for another look at the poison queue to end"); err != nil {
-		return nil, err
-	}
-	for {
-		// Its consumer makes the queue go with the channel, also when ctx ends in the middle.
-		ch, err := t.con.open(ctx, func(ch *amqp.Channel) error {
-			d := topology{ch: ch}
-			d.transient(name, true)
-			if d.err == nil {
-				_, d.err = ch.Consume(name, "", true, true, false, false, nil)
-			}
-			return d.err
-		})
-		switch {
-		case err == nil:
-			return func() {
-				_, _ = ch.QueueDelete(name, false, false, false) // before another asks; else it goes with the channel
-				_ = ch.Close()                                   // it may be lost already
-				held.leave()
-			}, nil
-		case !isCode(err, amqp.ResourceLocked) && !isCode(err, amqp.NotFound): // locked, or about to be no more
-			held.leave()
+func newChoice(handles []transports.PoisonHandle) (*choice, error) {
+	c := &choice{wanted: make(map[poisoned.Digest][]wanted), found: make(map[poisoned.Digest][]amqp.Delivery)}
+	for _, handle := range handles {
+		copies, err := parseHandle(handle)
+		if err != nil {
 			return nil, err
 		}
-		if !sleep(ctx, 50*time.Millisecond) {
-			held.leave()
-			return nil, ended(ctx, "waiting for another process to be done with the poison queue")
+		for _, s := range copies {
+			same := func(w wanted) bool { return w.index == s.index }
+			if !slices.ContainsFunc(c.wanted[s.digest], same) { // or it is named twice
+				c.wanted[s.digest] = append(c.wanted[s.digest], wanted{s, handle})
+			}
 		}
 	}
+	return c, nil
+}
+
+func (c *choice) add(d *amqp.Delivery) {
+	digest := digestOf(d)
+	if _, ok := c.wanted[digest]; ok {
+		c.found[digest] = append(c.found[digest], *d)
+	}
+}
+
+// chosen returns the messages that are there still, in the order of the queue.
+func (c *choice) chosen() (all []chosen) {
+	for digest, found := range c.found {
+		wants := c.wanted[digest]
+		slices.SortFunc(wants, func(x, y wanted) int { return x.index - y.index })
+		for _, want := range wants {
+			if len(found) > 0 && want.present(len(found)) {
+				all = append(all, chosen{found[0], want.handle})
+				found = found[1:]
+			}
+		}
+	}
+	slices.SortFunc(all, func(x, y chosen) int { return int(x.delivery.DeliveryTag) - int(y.delivery.DeliveryTag) }) //nolint:gosec // counts
+	return all
+}
+
+func poisonError(subscription string, err error) error {
+	return fmt.Errorf("rabbitmq: poison queue of %s: %w", subscription, err)
 }

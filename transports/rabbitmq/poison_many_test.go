@@ -16,35 +16,27 @@ func TestManyPoisonedAreTakenOut(t *testing.T) {
 	s := b.sub("s", 1)
 	b.subscribe(b.Transport, s)
 	const n = 250
-	keys := make([]transports.EventKey, n)
-	poison := func() {
+	poison := func() (handles []transports.PoisonHandle) {
 		for i := range n {
 			msg := newMessage(t, strconv.Itoa(i))
 			transports.WritePoisoned(transports.Poisoned{Message: msg, Reason: "test", LastFailure: time.Now()})
 			if err := b.Poison(t.Context(), s.Name, msg); err != nil {
 				t.Fatal(err)
 			}
-			keys[i] = transports.KeyOf(msg)
 		}
-	}
-	left := func() (left int) {
-		for _, err := range b.Poisoned(t.Context(), s.Name) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			left++
+		for _, p := range b.list(s.Name) {
+			handles = append(handles, p.Handle)
 		}
-		return left
+		return handles
 	}
-	poison()
-	if moved, err := b.RequeuePoisoned(t.Context(), s.Name, keys...); moved != n || err != nil {
+	left := func() int { return len(b.list(s.Name)) }
+	if moved, err := b.RequeuePoisoned(t.Context(), s.Name, poison()...); moved != n || err != nil {
 		t.Errorf("moved %d of %d, error %v", moved, n, err)
 	}
 	if n := left(); n != 0 {
 		t.Errorf("%d events that were moved are poisoned still", n)
 	}
-	poison()
-	if gone, err := b.DiscardPoisoned(t.Context(), s.Name, keys[:n/2]...); gone != n/2 || err != nil {
+	if gone, err := b.DiscardPoisoned(t.Context(), s.Name, poison()[:n/2]...); gone != n/2 || err != nil {
 		t.Errorf("discarded %d of %d, error %v", gone, n/2, err)
 	}
 	if l := left(); l != n-n/2 {
@@ -74,15 +66,17 @@ func TestRequeueDoesNotGoRound(t *testing.T) {
 		done <- n
 	}()
 	const n = 40
-	keys := make([]transports.EventKey, n)
+	var handles []transports.PoisonHandle
 	for i := range n {
 		msg := newMessage(t, strconv.Itoa(i))
 		if err := b.Poison(t.Context(), s.Name, msg); err != nil {
 			t.Fatal(err)
 		}
-		keys[i] = transports.KeyOf(msg)
 	}
-	if moved, err := b.RequeuePoisoned(t.Context(), s.Name, keys...); moved != n || err != nil {
+	for _, p := range b.list(s.Name) {
+		handles = append(handles, p.Handle)
+	}
+	if moved, err := b.RequeuePoisoned(t.Context(), s.Name, handles...); moved != n || err != nil {
 		t.Errorf("moved %d of %d, error %v", moved, n, err)
 	}
 	b.publish("end")

@@ -220,7 +220,7 @@ func (t *Transport) RemoveSubscription(ctx context.Context, name string) error {
 		return fail(err)
 	}
 	err = t.con.run(ctx, func(ch *amqp.Channel) error {
-		for _, queue := range []string{t.names.queue(name), t.names.poison(name)} { // RabbitMQ makes no error of one that is not there
+		for _, queue := range []string{t.names.queue(name), t.names.poison(name), t.names.lock(name)} { // RabbitMQ makes no error of one that is not there
 			if _, err := ch.QueueDelete(queue, false, false, false); err != nil {
 				return err
 			}

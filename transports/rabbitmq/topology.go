@@ -24,6 +24,10 @@ const (
 	// be it, but makes 3.10 drop at the first return.
 	unlimited = 1_000_000
 
+	// poisonDeliveryLimit is not to be reached: before RabbitMQ 4.3, each look counts as a
+	// delivery of each message. It is below 2^53, since definitions are JSON.
+	poisonDeliveryLimit = 1_000_000_000_000_000
+
 	unroutedLength = 100_000     // messages kept of those without a queue, the newest
 	removedExpiry  = time.Minute // of the notes of a removal
 )
@@ -33,7 +37,7 @@ func (t *Transport) poisonArgs() amqp.Table {
 	if t.cfg.QueueType == Classic {
 		return amqp.Table{"x-queue-type": string(Classic)}
 	}
-	return amqp.Table{"x-queue-type": string(Quorum), "x-delivery-limit": int64(unlimited)}
+	return amqp.Table{"x-queue-type": string(Quorum), "x-delivery-limit": int64(poisonDeliveryLimit)}
 }
 
 // subscriptionArgs are the arguments of a durable subscription's queue. What the broker

@@ -29,7 +29,6 @@ type Transport struct {
 
 	delays     onceFlag  // whether the delay queues are declared
 	oldDiscard sync.Once // its removal
-	locks      sync.Map  // name to turn: who takes from a poison queue in this process
 
 	mu        sync.Mutex // guards what follows
 	closed    bool

@@ -3,7 +3,6 @@ package sql
 import (
 	"context"
 	"database/sql"
-	"iter"
 	"math"
 	"time"
 
@@ -20,74 +19,6 @@ func (t *Transport) Requeue(ctx context.Context, subscription string, msg *messa
 	})
 	t.Wake()
 	return err
-}
-
-// Poison stores a copy of msg in the poison queue of a subscription.
-func (t *Transport) Poison(ctx context.Context, subscription string, msg *message.Message) error {
-	return t.do(ctx, func(ctx context.Context) error {
-		return t.store.exception(ctx, subscription, msg, statePoisoned, 0)
-	})
-}
-
-// Poisoned lists a poison queue, page by page.
-func (t *Transport) Poisoned(ctx context.Context, subscription string) iter.Seq2[transports.Poisoned, error] {
-	return func(yield func(transports.Poisoned, error) bool) {
-		stopped := false
-		err := t.do(ctx, func(ctx context.Context) error {
-			id, err := t.store.groupID(ctx, subscription)
-			if err != nil {
-				return err
-			}
-			seen := make(map[transports.EventKey]bool)
-			for after := int64(0); ; {
-				records, err := t.store.poisonedPage(ctx, id, after)
-				if err != nil || len(records) == 0 {
-					return err
-				}
-				for _, r := range records {
-					after = r.id
-					md, err := parseMetadata(r.metadata)
-					if err != nil {
-						return err
-					}
-					msg := message.NewMessage(r.eventID, r.payload)
-					msg.Metadata = md
-					transports.SetTopic(msg, r.topic)
-					key := transports.KeyOf(msg)
-					if seen[key] && key.ID != "" { // without an id they may be different events
-						continue
-					}
-					seen[key] = true
-					if !yield(transports.ReadPoisoned(msg), nil) {
-						stopped = true
-						return nil
-					}
-				}
-			}
-		})
-		if err != nil && !stopped {
-			yield(transports.Poisoned{}, err)
-		}
-	}
-}
-
-// RequeuePoisoned moves events, with all their copies, back to their subscription.
-func (t *Transport) RequeuePoisoned(ctx context.Context, subscription string, keys ...transports.EventKey) (n int, err error) {
-	err = t.do(ctx, func(ctx context.Context) error {
-		n, err = t.store.takePoisoned(ctx, subscription, keys, t.store.requeuePoisoned)
-		return err
-	})
-	t.Wake()
-	return n, err
-}
-
-// DiscardPoisoned deletes events, with all their copies.
-func (t *Transport) DiscardPoisoned(ctx context.Context, subscription string, keys ...transports.EventKey) (n int, err error) {
-	err = t.do(ctx, func(ctx context.Context) error {
-		n, err = t.store.takePoisoned(ctx, subscription, keys, t.store.discardPoisoned)
-		return err
-	})
-	return n, err
 }
 
 // RemoveSubscription deletes a subscription and all that waits in it. Consumers in other

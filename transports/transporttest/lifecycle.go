@@ -131,13 +131,13 @@ func useAfterClose(e *env) {
 	if tr, ok := tr.(transports.PoisonQueue); ok {
 		calls["Poison"] = func() error { return tr.Poison(ctx, name, msg) }
 		calls["Poisoned"] = func() (last error) {
-			for _, err := range tr.Poisoned(ctx, name) {
+			for _, err := range tr.Poisoned(ctx, name, transports.PoisonPage{}) {
 				last = err
 			}
 			return last
 		}
-		calls["RequeuePoisoned"] = func() error { _, err := tr.RequeuePoisoned(ctx, name, e.key("1")); return err }
-		calls["DiscardPoisoned"] = func() error { _, err := tr.DiscardPoisoned(ctx, name, e.key("1")); return err }
+		calls["RequeuePoisoned"] = func() error { _, err := tr.RequeuePoisoned(ctx, name, "1"); return err }
+		calls["DiscardPoisoned"] = func() error { _, err := tr.DiscardPoisoned(ctx, name, "1"); return err }
 	}
 	if tr, ok := tr.(transports.SubscriptionRemover); ok {
 		calls["RemoveSubscription"] = func() error { return tr.RemoveSubscription(ctx, name) }

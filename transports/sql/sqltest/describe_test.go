@@ -78,8 +78,13 @@ func TestPending(t *testing.T) {
 				}
 			}
 			want("before", "delayed")
-			if _, err := tr.RequeuePoisoned(t.Context(), "s", key("back")); err != nil {
-				t.Fatal(err)
+			for p, err := range tr.Poisoned(t.Context(), "s", transports.PoisonPage{}) {
+				if err == nil && p.Message.UUID == "back" {
+					_, err = tr.RequeuePoisoned(t.Context(), "s", p.Handle)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
 			}
 			want("put back", "delayed", "back")
 			msg := receive(t, in)

@@ -14,6 +14,7 @@ import (
 
 // DeadLettered is a message that was given up.
 type DeadLettered struct {
+	Handle      transports.PoisonHandle // for Redrive
 	Message     *message.Message
 	Reason      string // that of DeadLetter, or one of the processor's own
 	Description string
@@ -24,23 +25,19 @@ type DeadLettered struct {
 // the first error.
 func (p *Processor[T]) DeadLetters(ctx context.Context) iter.Seq2[DeadLettered, error] {
 	return func(yield func(DeadLettered, error) bool) {
-		for poisoned, err := range p.transport.Poisoned(ctx, p.cfg.Name) {
+		for poisoned, err := range p.transport.Poisoned(ctx, p.cfg.Name, transports.PoisonPage{}) {
 			reason, description, _ := strings.Cut(poisoned.Reason, ": ")
-			if !yield(DeadLettered{poisoned.Message, reason, description, poisoned.Attempts}, err) {
+			if !yield(DeadLettered{poisoned.Handle, poisoned.Message, reason, description, poisoned.Attempts}, err) {
 				return
 			}
 		}
 	}
 }
 
-// Redrive puts dead-lettered messages back into the queue, where their deliveries count from
-// one again. It returns how many there were.
-func (p *Processor[T]) Redrive(ctx context.Context, messages ...*message.Message) (int, error) {
-	keys := make([]transports.EventKey, len(messages))
-	for i, msg := range messages {
-		keys[i] = transports.KeyOf(msg)
-	}
-	return p.transport.RequeuePoisoned(ctx, p.cfg.Name, keys...)
+// Redrive puts the dead-lettered messages of these handles back into the queue, where their
+// deliveries count from one again. It returns how many there were.
+func (p *Processor[T]) Redrive(ctx context.Context, handles ...transports.PoisonHandle) (int, error) {
+	return p.transport.RequeuePoisoned(ctx, p.cfg.Name, handles...)
 }
 
 // deadLettered describes a message that was just stored. The error is always ours, unless

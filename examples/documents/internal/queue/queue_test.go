@@ -279,13 +279,13 @@ func TestDeadLettered(t *testing.T) {
 		if len(called) != 1 || <-called != 1 {
 			w.t.Errorf("the handler was called %d times more than once", len(called))
 		}
-		var first *message.Message
+		var first transports.PoisonHandle
 		for d, err := range p.DeadLetters(w.ctx) {
 			if err != nil {
 				w.t.Fatal(err)
 			}
 			if d.Reason == "unreadable" {
-				first = d.Message
+				first = d.Handle
 			}
 		}
 		if n, err := p.Redrive(w.ctx, first); n != 1 || err != nil {
