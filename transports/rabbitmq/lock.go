@@ -60,7 +60,7 @@ func (t *Transport) tryLock(ctx context.Context, name string) (unlock func(), er
 	var tickets <-chan amqp.Delivery
 	ch, err := t.con.open(ctx, func(ch *amqp.Channel) (err error) {
 		if before, err = ch.QueueDeclare(name, true, false, false, false, lockArgs()); err != nil {
-			return explain("queue", name, err)
+			return explain(toDeclare, "queue", name, err)
 		}
 		if err := ch.Qos(1, 0, false); err != nil {
 			return err
