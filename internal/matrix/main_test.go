@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"testing"
+
+	"go.uber.org/goleak"
 )
 
 var run = flag.Bool("matrix", false, "run the suites on all versions")
@@ -13,10 +15,10 @@ var run = flag.Bool("matrix", false, "run the suites on all versions")
 var legs struct{ planned, passed, failed int }
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	status := m.Run()
-	if *run {
-		fmt.Printf("matrix: %d legs passed, %d failed, %d not run\n", legs.passed, legs.failed, legs.planned-legs.passed-legs.failed)
-	}
-	os.Exit(status)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(status int) {
+		if *run {
+			fmt.Printf("matrix: %d legs passed, %d failed, %d not run\n", legs.passed, legs.failed, legs.planned-legs.passed-legs.failed)
+		}
+		os.Exit(status)
+	}))
 }

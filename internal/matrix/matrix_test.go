@@ -17,33 +17,42 @@ func TestMatrix(t *testing.T) {
 	if !*run {
 		t.Skip("make matrix runs it")
 	}
-	binaries := build(t)
+	bins := build(t)
 	for _, v := range testserver.Versions {
 		if v.Debian == "" && named(v.String()) == nil {
 			fmt.Printf("%-22s not run: it is supported, and no Debian release of the list has it\n", v)
 			continue
 		}
 		t.Run(v.String(), func(t *testing.T) {
-			t.Run("node", func(t *testing.T) {
-				runLegs(t, v, v.String(), onNode, binaries, func(t *testing.T) []string {
-					b := testserver.StartRabbitMQ(t, testserver.Release(v.Release))
-					compare(t, v, b)
-					return []string{b.URL()}
-				})
-			})
-			t.Run("cluster", func(t *testing.T) {
-				runLegs(t, v, v.String()+"-cluster", onCluster, binaries, func(t *testing.T) []string {
-					c := testserver.StartRabbitMQCluster(t, 3, testserver.Release(v.Release))
-					return c.URLs()
-				})
-			})
+			t.Run("node", func(t *testing.T) { runLegs(t, v, v.String(), onNode, bins, startNode) })
+			t.Run("cluster", func(t *testing.T) { runLegs(t, v, v.String()+"-cluster", onCluster, bins, startCluster) })
 		})
 	}
 }
 
+func startNode(t *testing.T, v testserver.Version) (urls []string) {
+	t.Helper()
+	b := testserver.StartRabbitMQ(t, testserver.Release(v.Release))
+	got := b.Version()
+	switch v.Compare(got) {
+	case -1:
+		t.Fatalf("%s: the server is %s", v, got)
+	case 1:
+		fmt.Printf("%-22s Debian %s has moved on to %s: the list of versions needs it\n", v, v.Debian, got)
+	}
+	return []string{b.URL()}
+}
+
+func startCluster(t *testing.T, v testserver.Version) (urls []string) {
+	t.Helper()
+	return testserver.StartRabbitMQCluster(t, 3, testserver.Release(v.Release)).URLs()
+}
+
 // runLegs runs suites on the server that TIDINGS_MATRIX names, else on one that start
 // starts. The suites that start servers of their own run afterwards, alone.
-func runLegs(t *testing.T, v testserver.Version, server string, suites []suite, bins binaries, start func(*testing.T) []string) {
+func runLegs(t *testing.T, v testserver.Version, server string, suites []suite, bins binaries,
+	start func(*testing.T, testserver.Version) []string,
+) {
 	t.Helper()
 	legs.planned += len(suites)
 	environment := append(os.Environ(), "TIDINGS_RABBITMQ="+v.Release)
@@ -51,7 +60,7 @@ func runLegs(t *testing.T, v testserver.Version, server string, suites []suite, 
 	t.Run("public", func(t *testing.T) {
 		urls := urls
 		if urls == nil {
-			urls = start(t)
+			urls = start(t, v)
 		}
 		for _, s := range suites {
 			if !s.private {
@@ -92,21 +101,9 @@ func runLeg(t *testing.T, server string, s suite, bins binaries, urls, environme
 
 func report(server, suite, result string) { fmt.Printf("%-22s %-26s %s\n", server, suite, result) }
 
-// compare reports a server that has left its release, as Debian's sid does.
-func compare(t *testing.T, v testserver.Version, b *testserver.Broker) {
-	t.Helper()
-	got := b.Version()
-	switch v.Compare(got) {
-	case -1:
-		t.Fatalf("%s: the server is %s", v, got)
-	case 1:
-		fmt.Printf("%-22s Debian %s has moved on to %s: the list of versions needs it\n", v, v.Debian, got)
-	}
-}
-
 // named returns the URLs that TIDINGS_MATRIX has for a server, or nil.
 func named(server string) []string {
-	for _, entry := range strings.Fields(os.Getenv("TIDINGS_MATRIX")) {
+	for entry := range strings.FieldsSeq(os.Getenv("TIDINGS_MATRIX")) {
 		if name, urls, _ := strings.Cut(entry, "="); name == server {
 			return strings.Split(urls, ",")
 		}

@@ -19,7 +19,7 @@ var onNode = []suite{
 	{name: quickstart},
 	{name: "internal/testserver", tests: "^Test(Broker|Node)", private: true},
 	{
-		name: "internal/faults", tests: "^Test(KilledRetry|KilledPoison|KilledHandler|BrokerKilled)", private: true,
+		name: "internal/faults", tests: "^Test(ServiceKilled|KillerIsPoisoned|BrokerKilled|DelayTierWithoutALeader)$", private: true,
 		why: "the others repeat harm at random for minutes",
 	},
 }

@@ -131,3 +131,23 @@ func TestFind(t *testing.T) {
 		}
 	}
 }
+
+//nolint:paralleltest // it sets the environment
+func TestReleaseThatIsNotThere(t *testing.T) {
+	t.Setenv("REQUIRE_SERVICES", "1")
+	t.Setenv("TIDINGS_ROOTS", t.TempDir())
+	for release, want := range map[string]string{
+		"4.3": "scripts/roots.sh",
+		"4.2": "no test runs it",
+		"2.0": "not in the list",
+	} {
+		t.Setenv("TIDINGS_RABBITMQ", release)
+		r := &tbRecorder{TB: t}
+		var test sync.WaitGroup
+		test.Go(func() { StartRabbitMQ(r) })
+		test.Wait()
+		if !strings.Contains(r.failed, want) {
+			t.Errorf("%s: failed with %q, want %q", release, r.failed, want)
+		}
+	}
+}
