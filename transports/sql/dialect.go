@@ -111,7 +111,7 @@ type subscriptionRow struct {
 
 // tableNames are the marks of the tables, without the prefix of the configuration.
 var tableNames = []string{
-	"messages", "log", "gaps", "late", "subscriptions", "bindings", "claims", "deliveries", "scheduled", "migrations", "gates",
+	"messages", "log", "gaps", "late", "subscriptions", "bindings", "claims", "deliveries", "scheduled", "migrations", "maintenance", "gates",
 	"event_index", "seals", "replays", // of package eventstore, which makes them
 }
 

@@ -59,6 +59,7 @@
 //	claims         ranges that are being handled: what of them is settled, by whom, until when
 //	deliveries     exceptions: messages of one subscription to retry, or poisoned
 //	scheduled      delayed messages that are not due yet
+//	maintenance    one row: the process that is deleting what is old, and until when
 //	migrations     the version of the tables
 //
 // [New] makes them, and may be called by several processes at once; [Migrate] and
@@ -70,12 +71,13 @@
 // every Config.PollInterval when there is not, and at once when the process itself has
 // published. On PostgreSQL, package pgnotify has it hear of other processes at once.
 // Messages are deleted when they are older than Config.Retention and no subscription
-// needs them.
+// needs them. One process at a time does that, once a minute, in small batches and beside the
+// poller, so that no delivery waits for it.
 //
 // # Connections
 //
 // A transport holds no connection between its statements. At most one is used by the
-// poller, one for writing what is settled, one by each consumer that is fetching, one for
+// poller, one for deleting what is old, one for writing what is settled, one by each consumer that is fetching, one for
 // notifying, and one by each Publish that is under way. With fewer they wait for each
 // other, and a pool of one is enough. Transactions of the transport last for a few
 // milliseconds, and none is open while a handler runs.

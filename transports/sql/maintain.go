@@ -3,33 +3,105 @@ package sql
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"math"
 	"time"
 )
 
-// maintainInterval is how often a process prunes the log and looks at lags.
+// maintainInterval is how often a process tries to maintain the log.
 const maintainInterval = time.Minute
 
-// maintain deletes what nobody needs any more, and warns of subscriptions that lag.
-func (t *Transport) maintain(ctx context.Context) error {
-	s := t.store
-	t.eachConsumer(func(c *consumer) { c.hint(hintJump) })
-	if err := s.expire(ctx); err != nil {
+// maintainer deletes what nobody needs any more, and warns of subscriptions that lag. It works
+// beside the poller, with one statement at a time, so that it delays no delivery, and in one
+// process at a time.
+type maintainer struct {
+	transport *Transport
+	warned    map[string]time.Time // of a lag, by subscription
+}
+
+func (m *maintainer) run(ctx context.Context) {
+	for {
+		if err := m.maintain(ctx); err != nil && ctx.Err() == nil {
+			m.transport.store.log.Warn("maintenance of the log failed and is tried again in a minute", "error", err)
+		}
+		if !wait(ctx, maintainInterval) {
+			return
+		}
+	}
+}
+
+// errElsewhere is the error of a step of the maintenance when another process does it.
+var errElsewhere = errors.New("another process maintains the log")
+
+// maintain does what is due, unless another process does so at the moment.
+func (m *maintainer) maintain(ctx context.Context) (err error) {
+	defer func() {
+		if errors.Is(err, errElsewhere) {
+			err = nil
+		}
+	}()
+	if err := m.step(ctx, func(context.Context) error { return nil }); err != nil {
 		return err
 	}
-	if err := s.pruneLate(ctx); err != nil {
+	defer func() {
+		ctx, cancel := lastly()
+		defer cancel()
+		s := m.transport.store
+		_, freeErr := s.exec(ctx, s.db, `update {maintenance} set owner = '', lease_ms = 0, turn = turn + 1 where owner = ?`, m.transport.owner)
+		err = errors.Join(err, freeErr)
+	}()
+	s := m.transport.store
+	if err := m.step(ctx, s.expire); err != nil {
 		return err
 	}
-	for s.cfg.Retention > 0 {
-		n, err := s.prune(ctx)
+	if err := m.batches(ctx, s.pruneLate); err != nil {
+		return err
+	}
+	if s.cfg.Retention > 0 {
+		var pruned int64
+		err := m.batches(ctx, func(ctx context.Context) (more bool, err error) {
+			pruned, more, err = s.prune(ctx, pruned)
+			return more, err
+		})
 		if err != nil {
 			return err
 		}
-		if n < pruneBatch {
-			break
+	}
+	return m.step(ctx, m.warnOfLags)
+}
+
+// step does one thing for as long as this process is the one that maintains.
+func (m *maintainer) step(ctx context.Context, fn func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	s, owner := m.transport.store, m.transport.owner
+	n, err := s.exec(ctx, s.db, `update {maintenance} set owner = ?, lease_ms = {now} + ? where owner = ? or lease_ms <= {now}`, owner, millis(s.cfg.Lease), owner)
+	switch {
+	case err != nil:
+		return err
+	case n == 0:
+		return errElsewhere
+	}
+	return fn(ctx)
+}
+
+// batches deletes batch after batch. It rests for as long as each takes, so that the database
+// has time for the others.
+func (m *maintainer) batches(ctx context.Context, fn func(context.Context) (more bool, err error)) error {
+	for more := true; more; {
+		began := time.Now()
+		err := m.step(ctx, func(ctx context.Context) (err error) {
+			more, err = fn(ctx)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if more && !wait(ctx, time.Since(began)) {
+			return context.Cause(ctx)
 		}
 	}
-	return t.warnOfLags(ctx)
+	return nil
 }
 
 // expire removes ephemeral subscriptions whose processes are gone, and durable ones that
@@ -77,41 +149,47 @@ func (s *store) expire(ctx context.Context) error {
 	return nil
 }
 
-// pruneBatch is how many messages one statement deletes, so that it locks little.
-const pruneBatch = 1000
+// pruneBatch is how many rows one statement deletes, so that it locks little.
+const pruneBatch = 500
 
-// pruneLate deletes late numbers that every position has passed, and that no open claim
-// has to leave out.
-func (s *store) pruneLate(ctx context.Context) error {
+// pruneLate deletes a batch of late numbers that every position has passed, and that no open
+// claim has to leave out. It reports whether there may be more.
+func (s *store) pruneLate(ctx context.Context) (more bool, err error) {
 	var floor int64
-	_, err := s.one(ctx, s.db, []any{&floor}, `
+	_, err = s.one(ctx, s.db, []any{&floor}, `
 select {least}((select coalesce(min(late_position), 9223372036854775807) from {subscriptions}),
 	(select coalesce(min(case when late = 1 then first else bound end), 9223372036854775807) from {claims}),
 	(select coalesce(max(n), 0) - 1 from {late}))`)
 	if err != nil {
-		return err
+		return false, err
 	}
-	_, err = s.exec(ctx, s.db, `delete from {late} where n <= ?`, floor)
-	return err
+	var last sql.NullInt64
+	if _, err := s.one(ctx, s.db, []any{&last}, `select max(n) from (select n from {late} where n <= ? order by n limit ?) l`, floor, pruneBatch); err != nil || !last.Valid {
+		return false, err
+	}
+	n, err := s.exec(ctx, s.db, `delete from {late} where n <= ?`, last.Int64)
+	return n == pruneBatch, err
 }
 
-// prune deletes a batch of the oldest messages, if they are beyond the retention and
+// prune deletes a batch of the oldest messages above after, if they are beyond the retention and
 // nobody needs them: not a position, a claim, a gap or a late number that is still to
-// come. It returns how many.
-func (s *store) prune(ctx context.Context) (int, error) {
-	var floor, oldest int64
-	_, err := s.one(ctx, s.db, []any{&floor}, `
+// come. It returns the last one, and whether there may be more. A batch begins after the one
+// before, since an index may have entries of deleted rows for a long time.
+func (s *store) prune(ctx context.Context, after int64) (last int64, more bool, err error) {
+	var floor int64
+	_, err = s.one(ctx, s.db, []any{&floor}, `
 select {least}({frontier},
 	(select coalesce(min(position), 9223372036854775807) from {subscriptions}),
 	(select coalesce(min(case when late = 1 then 9223372036854775807 else first end), 9223372036854775807) from {claims}),
 	(select coalesce(min(first) - 1, 9223372036854775807) from {gaps}),
 	(select coalesce(min(id) - 1, 9223372036854775807) from {late}))`)
 	if err != nil {
-		return 0, err
+		return after, false, err
 	}
 	// The ids are in the order of time, near enough: the batch ends at the first that is
 	// too young.
 	old := 0
+	last = after
 	err = s.query(ctx, s.db, func(rows *sql.Rows) error {
 		var id int64
 		var young int
@@ -121,21 +199,21 @@ select {least}({frontier},
 		}
 		if id <= floor {
 			old++
-			oldest = id
+			last = id
 		}
 		return nil
-	}, `select id, case when published_ms > {now} - ? then 1 else 0 end from {messages} order by id limit ?`, millis(s.cfg.Retention), pruneBatch)
+	}, `select id, case when published_ms > {now} - ? then 1 else 0 end from {messages} where id > ? order by id limit ?`, millis(s.cfg.Retention), after, pruneBatch)
 	if err != nil || old == 0 {
-		return 0, err
+		return after, false, err
 	}
-	_, err = s.exec(ctx, s.db, `delete from {messages} where id <= ?`, min(oldest, floor))
-	return old, err
+	_, err = s.exec(ctx, s.db, `delete from {messages} where id > ? and id <= ?`, after, last)
+	return last, old == pruneBatch, err
 }
 
 // warnOfLags logs which durable subscriptions have not taken messages older than
 // Config.LagWarning, each once an hour.
-func (t *Transport) warnOfLags(ctx context.Context) error {
-	s := t.store
+func (m *maintainer) warnOfLags(ctx context.Context) error {
+	s := m.transport.store
 	if s.cfg.LagWarning < 0 {
 		return nil
 	}
@@ -147,11 +225,8 @@ func (t *Transport) warnOfLags(ctx context.Context) error {
 			return err
 		}
 		age := time.Duration(lag) * time.Millisecond
-		if age > s.cfg.LagWarning && time.Since(t.poller.warned[name]) > again {
-			if t.poller.warned == nil {
-				t.poller.warned = make(map[string]time.Time)
-			}
-			t.poller.warned[name] = time.Now()
+		if age > s.cfg.LagWarning && time.Since(m.warned[name]) > again {
+			m.warned[name] = time.Now()
 			s.log.Warn("a subscription lags; while it does, nothing that it has not taken is deleted", "subscription", name, "lag", age)
 		}
 		return nil

@@ -123,6 +123,7 @@ var columns = map[string]string{
 	"claims":        "id, subscription_id, late, first, last, bound, settled, owner, lease_ms",
 	"deliveries":    "id, subscription_id, state, due_ms, owner, topic, event_id, source, event_hash, metadata, payload, created_ms",
 	"scheduled":     "id, due_ms, topic, event_id, source, partition_key, metadata, payload",
+	"maintenance":   "owner, lease_ms, turn",
 	"gaps":          "id, first, last",
 	"late":          "n, id",
 	"gates":         "id", // MySQL only

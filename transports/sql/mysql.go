@@ -68,6 +68,8 @@ func (mysql) migrations() [][]string {
 			`, metadata ` + text + `, payload longblob not null, published_ms ` + number + `, unique key topic_id (topic, id)` + options,
 		`create table if not exists {log} (one tinyint primary key, frontier ` + number + `, turn ` + number + options,
 		`insert ignore into {log} values (1, 0, 0)`,
+		`create table if not exists {maintenance} (one tinyint primary key, owner varbinary(100) not null, lease_ms ` + number + `, turn ` + number + options,
+		`insert ignore into {maintenance} values (1, '', 0, 0)`,
 		`create table if not exists {gates} (id tinyint primary key` + options,
 		`insert ignore into {gates} values ` + strings.Join(gates, ", "),
 		`create table if not exists {gaps} (id ` + serial + `, first ` + number + `, last ` + number + `, pending ` + number + `, key first (first)` + options,

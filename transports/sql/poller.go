@@ -11,7 +11,7 @@ import (
 // do, and seldom when nothing happens.
 //
 //	wake, timer ──► look ──► advance ──► hints to the consumers
-//	                  └────► heartbeat, watch, maintain at their times
+//	                  └────► heartbeat, watch at their times
 type poller struct {
 	transport *Transport
 	wakeup    chan struct{} // one token: something was published here
@@ -23,8 +23,7 @@ type poller struct {
 	missing   int64         // that id
 	heartbeat time.Time     // the last ones
 	watched   time.Time
-	maintain  time.Time
-	warned    map[string]time.Time // of a lag, by subscription
+	jumped    time.Time // when positions were last moved although there was nothing
 }
 
 const (
@@ -104,11 +103,9 @@ func (p *poller) tick(parent context.Context) (time.Duration, error) {
 		p.watched = now
 		t.eachConsumer(func(c *consumer) { c.hint(hintStock) })
 	}
-	if now.Sub(p.maintain) >= maintainInterval {
-		p.maintain = now
-		if err := t.maintain(ctx); err != nil {
-			return 0, err
-		}
+	if now.Sub(p.jumped) >= maintainInterval {
+		p.jumped = now
+		t.eachConsumer(func(c *consumer) { c.hint(hintJump) })
 	}
 
 	saw, err := s.look(ctx)

@@ -60,6 +60,8 @@ func (postgres) migrations() [][]string {
 )`,
 		`create table {log} (one boolean primary key default true check (one), frontier bigint not null, turn bigint not null)`,
 		`insert into {log} values (true, 0, 0)`,
+		`create table {maintenance} (one boolean primary key default true check (one), owner text not null, lease_ms bigint not null, turn bigint not null)`,
+		`insert into {maintenance} values (true, '', 0, 0)`,
 		`create table {gaps} (
 	id bigint generated always as identity primary key,
 	first bigint not null,

@@ -55,6 +55,8 @@ func (sqlite) migrations() [][]string {
 )`,
 		`create table {log} (one integer primary key check (one = 1), frontier integer not null, turn integer not null)`,
 		`insert into {log} values (1, 0, 0)`,
+		`create table {maintenance} (one integer primary key check (one = 1), owner text not null, lease_ms integer not null, turn integer not null)`,
+		`insert into {maintenance} values (1, '', 0, 0)`,
 		`create table {gaps} (id integer primary key, first integer not null, last integer not null)`,
 		`create table {late} (n integer primary key, id integer not null)`,
 		`create table {subscriptions} (

@@ -33,7 +33,7 @@ type Transport struct {
 	started    bool       // the background work
 	consumers  map[*consumer]bool
 	running    sync.WaitGroup // consumers
-	background sync.WaitGroup // poller, settler
+	background sync.WaitGroup // poller, settler, maintainer
 	stopWork   context.CancelFunc
 }
 
@@ -223,6 +223,8 @@ func (t *Transport) start() {
 	ctx, t.stopWork = context.WithCancel(context.Background()) // ends after the consumers
 	t.background.Go(func() { t.poller.run(ctx) })
 	t.background.Go(func() { t.settler.run(ctx) })
+	maintainer := &maintainer{transport: t, warned: make(map[string]time.Time)}
+	t.background.Go(func() { maintainer.run(ctx) })
 }
 
 // Close ends all consumers of this transport and gives back what they have not

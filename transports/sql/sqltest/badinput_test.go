@@ -200,7 +200,7 @@ func TestTablesOfSomebodyElse(t *testing.T) {
 			if b.cfg.Schema != "" {
 				execute(t, b, `create schema "`+b.cfg.Schema+`"`)
 			}
-			tables := []string{"messages", "log", "gaps", "late", "subscriptions", "bindings", "claims", "deliveries", "scheduled", "migrations"}
+			tables := []string{"messages", "log", "gaps", "late", "subscriptions", "bindings", "claims", "deliveries", "scheduled", "migrations", "maintenance"}
 			if b.cfg.Dialect == tsql.MySQL {
 				tables = append(tables, "gates")
 			}
