@@ -121,7 +121,7 @@ func (s *store) find(g *group, first, last, late int64, limit int) (query string
 			if i > 0 {
 				b.WriteString(" union all ")
 			}
-			b.WriteString("select * from (" + topicRange + " order by m.topic, m.id limit ?) p")
+			b.WriteString("select * from (" + topicRange + " order by {in topic} limit ?) p")
 			rangeArgs := s.dialect.topicArgs(bind.pattern, max(first, bind.since), last)
 			if last < 0 {
 				rangeArgs = rangeArgs[:len(rangeArgs)-1]

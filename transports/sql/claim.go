@@ -371,7 +371,7 @@ func (s *store) load(ctx context.Context, ids []int64) (records []record, n int,
 	}, `
 select x.id, x.topic, x.event_id, x.metadata, x.payload from (
 	select m.id, m.topic, m.event_id, m.metadata, m.payload, sum(octet_length(m.payload) + octet_length(m.metadata)) over (order by m.id) as total
-	from {messages} m where `+among+`) x
+	from `+among+`) x
 where x.total - octet_length(x.payload) - octet_length(x.metadata) < ? order by x.id`, append(args, loadBytes)...)
 	if size >= loadBytes { // it may have been cut off here
 		for n > 1 && ids[n-1] > records[len(records)-1].id {

@@ -26,7 +26,8 @@ type dialect interface {
 	// words are the dialect's own expressions: now is the database's clock in
 	// milliseconds since 1970; frontier the id up to which messages may be claimed;
 	// lock and skip locked end a SELECT that locks rows; "delete from" and, behind the table,
-	// "t by id" begin a statement that touches no rows but those of a list of ids.
+	// "t by id" begin a statement that touches no rows but those of a list of ids; in topic
+	// orders the messages of one topic by their ids, as the planner finds them by an index.
 	words() map[string]string
 
 	// rebind writes the parameters of a query as the database wants them.
@@ -74,8 +75,9 @@ type dialect interface {
 	topicRange() string
 	topicArgs(topic string, first, last int64) []any
 
-	// among is a condition on m that its id is one of these, and its parameters.
-	among(ids []int64) (condition string, args []any)
+	// among is what to select from so that m is each message with one of these ids, found by
+	// the index whatever is believed of the table, and its parameters.
+	among(ids []int64) (from string, args []any)
 
 	// gapless is the condition that a message m is in no gap; "" where there are none,
 	// and then nothing is late.

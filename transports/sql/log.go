@@ -199,7 +199,7 @@ func (s *store) loadEntries(ctx context.Context, q Tx, ids []int64, newest bool)
 select x.id, x.topic, x.event_id, x.source, x.partition_key, x.metadata, x.payload, x.published_ms from (
 	select m.id, m.topic, m.event_id, m.source, m.partition_key, m.metadata, m.payload, m.published_ms,
 		sum(octet_length(m.payload) + octet_length(m.metadata)) over (order by m.id`+direction+`) as total
-	from {messages} m where `+among+`) x
+	from `+among+`) x
 where x.total - octet_length(x.payload) - octet_length(x.metadata) < ? order by x.id`+direction, append(args, loadBytes)...)
 	if err != nil {
 		return nil, 0, err

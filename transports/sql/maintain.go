@@ -206,7 +206,13 @@ select {least}({frontier},
 	if err != nil || old == 0 {
 		return after, false, err
 	}
-	_, err = s.exec(ctx, s.db, `delete from {messages} where id > ? and id <= ?`, after, last)
+	err = s.inTx(ctx, func(tx Tx) error {
+		if err := s.dialect.byIndex(ctx, s, tx); err != nil {
+			return err
+		}
+		_, err := s.exec(ctx, tx, `delete from {messages} where id > ? and id <= ?`, after, last)
+		return err
+	})
 	return last, old == pruneBatch, err
 }
 
@@ -220,11 +226,11 @@ func (m *maintainer) warnOfLags(ctx context.Context) error {
 	const again = time.Hour
 	return s.query(ctx, s.db, func(rows *sql.Rows) error {
 		var name string
-		var lag int64
+		var lag sql.NullInt64
 		if err := rows.Scan(&name, &lag); err != nil {
 			return err
 		}
-		age := time.Duration(lag) * time.Millisecond
+		age := time.Duration(lag.Int64) * time.Millisecond
 		if age > s.cfg.LagWarning && time.Since(m.warned[name]) > again {
 			m.warned[name] = time.Now()
 			s.log.Warn("a subscription lags; while it does, nothing that it has not taken is deleted", "subscription", name, "lag", age)
@@ -232,5 +238,5 @@ func (m *maintainer) warnOfLags(ctx context.Context) error {
 		return nil
 	}, `
 select s.name, {now} - (select m.published_ms from {messages} m where m.id > s.position order by m.id limit 1) from {subscriptions} s
-where s.ephemeral = 0 and exists (select 1 from {messages} m where m.id > s.position)`)
+where s.ephemeral = 0`)
 }

@@ -41,6 +41,7 @@ func (mysql) words() map[string]string {
 		"param int":   "?",
 		"param text":  "?",
 		"param bytes": "?",
+		"in topic":    "m.id",                // by both, MariaDB reads and sorts all that is left of the topic
 		"topic text":  "concat(m.topic, '')", // no index is of use to a pattern: it has all of the past too
 	}
 }
@@ -173,6 +174,10 @@ select version, position, late_position, (select coalesce(max(n), 0) from {late}
 
 func (mysql) topicRange() string {
 	return `select m.id from {messages} m force index (topic_id) where m.topic = ? and m.id > ? and m.id <= ?`
+}
+
+func (mysql) among(ids []int64) (string, []any) { //nolint:unparam // PostgreSQL has a parameter
+	return "{messages} m force index (primary) where m.id in (" + idList(ids) + ")", nil
 }
 
 func (mysql) gapless() string {

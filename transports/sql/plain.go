@@ -11,10 +11,6 @@ type plain struct{}
 
 func (plain) rebind(query string) string { return query }
 
-func (plain) among(ids []int64) (string, []any) { //nolint:unparam // PostgreSQL has a parameter
-	return "m.id in (" + idList(ids) + ")", nil
-}
-
 // byIndex has nothing to do: what is asked for is found by the only index that fits.
 func (plain) byIndex(context.Context, *store, Tx) error { return nil }
 

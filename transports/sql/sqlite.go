@@ -28,6 +28,7 @@ func (sqlite) words() map[string]string {
 		"param int":   "?",
 		"param text":  "?",
 		"param bytes": "?",
+		"in topic":    "m.id",
 		"topic text":  "m.topic || ''",
 	}
 }
@@ -155,6 +156,11 @@ func (d sqlite) lockSubscription(ctx context.Context, s *store, tx Tx, id int64)
 
 func (sqlite) topicRange() string {
 	return `select m.id from {messages} m where m.topic = ? and m.id > ? and m.id <= ?`
+}
+
+// among looks up one id after the other: a cross join keeps its order.
+func (sqlite) among(ids []int64) (string, []any) { //nolint:unparam // PostgreSQL has a parameter
+	return "(select column1 as id from (values (" + strings.ReplaceAll(idList(ids), ",", "),(") + "))) i cross join {messages} m on m.id = i.id", nil
 }
 
 func (sqlite) gapless() string { return "" }
