@@ -129,20 +129,20 @@ func (c PoisonConfig) describe(msg *message.Message, cause error) transports.Poi
 	if stored.UUID == "" {
 		stored.UUID = events.NewID() // a name for the operator to call it by
 	}
-	seen := transports.ReadPoisoned(msg)
+	firstFailure, err := time.Parse(time.RFC3339Nano, msg.Metadata[transports.HeaderFirstFailure])
 	p := transports.Poisoned{
 		Message:      stored,
 		Reason:       truncate(fmt.Sprint(cause), maxReason), // which survives a nil pointer of a handler's error type
 		ErrorType:    errorType(cause),
-		Attempts:     seen.Attempts,
-		FirstFailure: seen.FirstFailure,
+		Attempts:     transports.Attempts(msg),
+		FirstFailure: firstFailure,
 		LastFailure:  time.Now(),
 		Subscription: c.Subscription,
 		Topic:        transports.Topic(msg),
 		Service:      c.Service,
 		Host:         c.Host,
 	}
-	if p.FirstFailure.IsZero() {
+	if err != nil {
 		p.FirstFailure = p.LastFailure
 	}
 	if panicked, ok := errors.AsType[*PanicError](cause); ok {

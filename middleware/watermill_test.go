@@ -251,7 +251,7 @@ func TestWatermillsTimeoutInsideOursIsNotTakenForAShutdown(t *testing.T) {
 				_, err = h(requeued.stored()[0])
 				equal(t, "error", err, nil)
 				equal(t, "poisoned", len(poisoned.stored()), 1)
-				equal(t, "attempts", transports.Attempts(poisoned.stored()[0]), handler.calls)
+				equal(t, "attempts", transports.ReadPoisoned(poisoned.stored()[0]).Attempts, handler.calls)
 			})
 		})
 	}

@@ -1,6 +1,7 @@
 package transports
 
 import (
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +22,8 @@ const (
 	HeaderDeferredSince = HeaderPrefix + "deferred_since" // time since when the subscription could not take it, RFC 3339
 
 	HeaderPoisonReason       = HeaderPrefix + "poison_reason"
+	HeaderPoisonAttempts     = HeaderPrefix + "poison_attempts"
+	HeaderPoisonFirstFailure = HeaderPrefix + "poison_first_failure"
 	HeaderPoisonErrorType    = HeaderPrefix + "poison_error_type"
 	HeaderPoisonStack        = HeaderPrefix + "poison_stack"
 	HeaderPoisonTime         = HeaderPrefix + "poison_time"
@@ -29,6 +32,28 @@ const (
 	HeaderPoisonService      = HeaderPrefix + "poison_service"
 	HeaderPoisonHost         = HeaderPrefix + "poison_host"
 )
+
+// deliveryHeaders are of the deliveries to one subscription. Another subscription that gets
+// the message, because it was published again or was poisoned to a topic, begins its own.
+var deliveryHeaders = [...]string{HeaderAttempts, HeaderRedeliveries, HeaderFirstFailure, HeaderDeferredSince}
+
+// ForPublish returns msg without the headers of the deliveries that it has had, so that its
+// next subscriptions don't count them as theirs: msg itself when it has none of them, else
+// a copy that shares the payload. Transports call it on each message that is published.
+func ForPublish(msg *message.Message) *message.Message {
+	for _, key := range deliveryHeaders {
+		if _, ok := msg.Metadata[key]; !ok {
+			continue
+		}
+		out := &message.Message{UUID: msg.UUID, Metadata: maps.Clone(msg.Metadata), Payload: msg.Payload}
+		out.SetContext(msg.Context())
+		for _, key := range deliveryHeaders {
+			delete(out.Metadata, key)
+		}
+		return out
+	}
+	return msg
+}
 
 // Keys of the CloudEvents attributes that transports need, see package events.
 const (
@@ -89,7 +114,7 @@ type Poisoned struct {
 func (p Poisoned) Key() EventKey { return KeyOf(p.Message) }
 
 // WritePoisoned writes the failure into the headers of p.Message, in place of an
-// earlier one.
+// earlier one and of the headers of its deliveries, which have ended.
 func WritePoisoned(p Poisoned) {
 	set := func(key, value string) {
 		if value == "" {
@@ -98,11 +123,14 @@ func WritePoisoned(p Poisoned) {
 		}
 		p.Message.Metadata[key] = value
 	}
+	for _, key := range deliveryHeaders {
+		delete(p.Message.Metadata, key)
+	}
 	set(HeaderPoisonReason, p.Reason)
 	set(HeaderPoisonErrorType, p.ErrorType)
 	set(HeaderPoisonStack, p.Stack)
-	set(HeaderAttempts, strconv.Itoa(p.Attempts))
-	set(HeaderFirstFailure, formatTime(p.FirstFailure))
+	set(HeaderPoisonAttempts, strconv.Itoa(p.Attempts))
+	set(HeaderPoisonFirstFailure, formatTime(p.FirstFailure))
 	set(HeaderPoisonTime, formatTime(p.LastFailure))
 	set(HeaderPoisonSubscription, p.Subscription)
 	set(HeaderPoisonTopic, p.Topic)
@@ -113,13 +141,17 @@ func WritePoisoned(p Poisoned) {
 // ReadPoisoned is the reverse of [WritePoisoned].
 func ReadPoisoned(msg *message.Message) Poisoned {
 	md := msg.Metadata
+	attempts, firstFailure := HeaderPoisonAttempts, HeaderPoisonFirstFailure
+	if _, ok := md[attempts]; !ok { // the broker has given it up, in the middle of its deliveries
+		attempts, firstFailure = HeaderAttempts, HeaderFirstFailure
+	}
 	return Poisoned{
 		Message:      msg,
 		Reason:       md[HeaderPoisonReason],
 		ErrorType:    md[HeaderPoisonErrorType],
 		Stack:        md[HeaderPoisonStack],
-		Attempts:     Attempts(msg),
-		FirstFailure: parseTime(md[HeaderFirstFailure]),
+		Attempts:     count(md, attempts),
+		FirstFailure: parseTime(md[firstFailure]),
 		LastFailure:  parseTime(md[HeaderPoisonTime]),
 		Subscription: md[HeaderPoisonSubscription],
 		Topic:        md[HeaderPoisonTopic],
@@ -131,8 +163,10 @@ func ReadPoisoned(msg *message.Message) Poisoned {
 // Attempts returns how often the subscription's handler was called for a
 // message in earlier deliveries, 0 when it never was. A header that is not a
 // count, or not a sane one, is read as 0.
-func Attempts(msg *message.Message) int {
-	s, ok := msg.Metadata[HeaderAttempts]
+func Attempts(msg *message.Message) int { return count(msg.Metadata, HeaderAttempts) }
+
+func count(md message.Metadata, key string) int {
+	s, ok := md[key]
 	if !ok {
 		return 0
 	}

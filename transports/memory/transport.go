@@ -84,6 +84,7 @@ func (t *Transport) PublishBatch(ctx context.Context, batch []transports.Outgoin
 	from := t.broker.publisherQueue(ctx)
 	var failures []transports.PublishFailure
 	for i, out := range batch {
+		out.Message = transports.ForPublish(out.Message)
 		if err := t.publishOne(ctx, from, out); err != nil {
 			failures = append(failures, transports.PublishFailure{Index: i, Err: err})
 		}

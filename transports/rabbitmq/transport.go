@@ -167,7 +167,7 @@ func (t *Transport) prepare(b transports.Outgoing, frameSize int, copyPayload bo
 	if size := len(b.Message.Payload); size > t.cfg.MaxMessageBytes {
 		return outgoing{}, transports.TooLarge(size, t.cfg.MaxMessageBytes)
 	}
-	m := outgoing{exchange: t.cfg.Exchange, key: b.Topic, msg: encode(b.Message)}
+	m := outgoing{exchange: t.cfg.Exchange, key: b.Topic, msg: encode(transports.ForPublish(b.Message))}
 	if copyPayload {
 		m.msg.Body = append(make([]byte, 0, len(m.msg.Body)), m.msg.Body...)
 	}

@@ -122,7 +122,7 @@ type delayedRow struct {
 func (s *store) parcel(batch []transports.Outgoing) *parcel {
 	p := &parcel{rows: make([]row, 0, len(batch)), indexes: make([]int, 0, len(batch))}
 	for i, out := range batch {
-		r, err := s.row(out.Topic, out.Message)
+		r, err := s.row(out.Topic, transports.ForPublish(out.Message))
 		if err != nil {
 			p.failures = append(p.failures, transports.PublishFailure{Index: i, Err: err})
 			continue

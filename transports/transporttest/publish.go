@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/gotidings/tidings/transports"
 )
@@ -20,6 +22,41 @@ var publishTests = []test{
 	{"a batch reaches several topics", []Feature{BatchPublish}, batchReachesSeveralTopics},
 	{"a batch that fails in part says in which", []Feature{BatchPublish}, failedBatchSaysWhich},
 	{"many publish at a time", nil, manyPublishAtATime},
+	{"a message that is published again begins without its deliveries", nil, publishedAgainBeginsAnew},
+}
+
+// A handler that forwards what it got, or poisons it to a topic, does not use up the retries
+// of others.
+func publishedAgainBeginsAnew(e *env) {
+	tr := e.open()
+	ch, other := e.subscribe(tr, e.sub("s", "a")), e.subscribe(tr, e.sub("other", "b"))
+	e.publish(tr, "a", "1")
+	msg := e.receive(ch)
+	msg.Metadata["mine"] = "kept"
+	msg.Metadata[transports.HeaderPoisonReason] = "kept too"
+	for _, key := range []string{
+		transports.HeaderAttempts, transports.HeaderRedeliveries, transports.HeaderFirstFailure, transports.HeaderDeferredSince,
+	} {
+		msg.Metadata[key] = "3"
+	}
+	want := msg.Copy().Metadata
+	if err := tr.Publish(e.topic("b"), msg); err != nil {
+		e.Fatal(err)
+	}
+	if diff := cmp.Diff(want, msg.Metadata); diff != "" {
+		e.Errorf("Publish has changed its message (-before +after):\n%s", diff)
+	}
+	msg.Ack()
+	got := e.receive(other)
+	for key := range got.Metadata {
+		if strings.HasPrefix(key, transports.HeaderPrefix) && key != transports.HeaderTopic && key != transports.HeaderPoisonReason {
+			e.Errorf("received %s", key)
+		}
+	}
+	if got.Metadata["mine"] != "kept" || got.Metadata[transports.HeaderPoisonReason] != "kept too" {
+		e.Errorf("received %v", got.Metadata)
+	}
+	got.Ack()
 }
 
 func publishOfNothing(e *env) {

@@ -115,9 +115,15 @@ func TestBusFallsBackToThePoisonTopic(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		policy := bus.Retry(bus.RetryPolicy{Attempts: 1, Redeliveries: []time.Duration{time.Second, time.Second, time.Second}})
 		bus.Subscribe(b, "mail", func(context.Context, events.CustomerCreated) error {
-			return bus.Permanent(errors.New("no such address"))
-		})
+			return errors.New("mail server is away")
+		}, policy)
+		var attempts []int // those of mail are used up, and these are others
+		bus.SubscribeRaw(b, "sexton", []string{"poison.shop.mail"}, func(_ context.Context, raw bus.Raw) error {
+			attempts = append(attempts, raw.Metadata.Attempt)
+			return errors.New("no spade")
+		}, policy)
 		var reasons []string
 		bus.SubscribeRaw(b, "undertaker", []string{"poison.shop.mail"}, func(_ context.Context, raw bus.Raw) error {
 			reasons = append(reasons, raw.Metadata.Type+": "+raw.Metadata.ID)
@@ -130,8 +136,11 @@ func TestBusFallsBackToThePoisonTopic(t *testing.T) {
 		if err := b.Publish(t.Context(), ada, bus.WithID("1")); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Second)
+		time.Sleep(time.Minute)
 		synctest.Wait()
+		if want := []int{1, 2, 3, 4}; !slices.Equal(attempts, want) {
+			t.Errorf("attempts of what is subscribed to the poison topic: %d; want %d", attempts, want)
+		}
 		if want := []string{"customer.created: 1"}; !slices.Equal(reasons, want) {
 			t.Errorf("poisoned %q; want %q", reasons, want)
 		}

@@ -31,7 +31,7 @@ const (
 // outgoing returns the message to publish: a copy, since publishers may change what
 // they are given, and may keep it after a context has ended or for ever.
 func (t *Transport) outgoing(topic string, msg *message.Message) *message.Message {
-	out := clone(msg)
+	out := clone(transports.ForPublish(msg))
 	out.SetContext(msg.Context())
 	md := out.Metadata
 	// For who subscribes by pattern, and to replace what an earlier delivery left.
