@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gotidings/tidings/internal/dberr"
 	"github.com/gotidings/tidings/middleware"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
@@ -24,12 +25,14 @@ func (ib *Inbox) Claim(ctx context.Context, key middleware.DedupKey) (middleware
 	id := dedupID(key)
 	args := []any{text(key.Subscription), text(key.Event.Source), text(key.Event.ID)}
 	var claim middleware.Claim
-	var err error
-	if ib.cfg.Dialect == tsql.MySQL {
-		claim, err = ib.claimLocked(ctx, id, args)
-	} else {
-		claim, err = ib.claim(ctx, id, args)
-	}
+	err := dberr.Retry(ctx, dberr.Patience, func() (err error) {
+		if ib.cfg.Dialect == tsql.MySQL {
+			claim, err = ib.claimLocked(ctx, id, args)
+		} else {
+			claim, err = ib.claim(ctx, id, args)
+		}
+		return err
+	})
 	if err != nil {
 		return middleware.Claim{}, fmt.Errorf("inbox: claim: %w", err)
 	}
@@ -111,7 +114,7 @@ func (ib *Inbox) Complete(ctx context.Context, key middleware.DedupKey, token ui
 
 // own runs a statement that changes the row of a claim if it is still the caller's.
 func (ib *Inbox) own(ctx context.Context, query string, args ...any) error {
-	n, err := exec(ctx, ib.cfg.DB, query, args...)
+	n, err := ib.exec(ctx, query, args...)
 	switch {
 	case err != nil:
 		return fmt.Errorf("inbox: %w", err)
@@ -123,7 +126,7 @@ func (ib *Inbox) own(ctx context.Context, query string, args ...any) error {
 
 // Release gives a claim up. One that is not the caller's any more is left alone.
 func (ib *Inbox) Release(ctx context.Context, key middleware.DedupKey, token uint64) error {
-	_, err := exec(ctx, ib.cfg.DB, ib.sql.release, dedupID(key), int64(token)) //nolint:gosec // it came from Claim
+	_, err := ib.exec(ctx, ib.sql.release, dedupID(key), int64(token)) //nolint:gosec // it came from Claim
 	if err != nil {
 		return fmt.Errorf("inbox: release: %w", err)
 	}

@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -11,7 +12,9 @@ import (
 	"github.com/gotidings/tidings/bus"
 	"github.com/gotidings/tidings/events"
 	"github.com/gotidings/tidings/internal/aftercommit"
+	"github.com/gotidings/tidings/internal/dberr"
 	"github.com/gotidings/tidings/internal/dbsettings"
+	"github.com/gotidings/tidings/middleware"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
 
@@ -99,7 +102,7 @@ func (ib *Inbox) clean(ctx context.Context) {
 func (ib *Inbox) Cleanup(ctx context.Context) (int, error) {
 	total := 0
 	for {
-		n, err := exec(ctx, ib.cfg.DB, ib.sql.clean)
+		n, err := ib.exec(ctx, ib.sql.clean)
 		total += int(n)
 		if err != nil {
 			return total, fmt.Errorf("inbox: clean up: %w", err)
@@ -125,9 +128,12 @@ const ReplayID = "replayid"
 // comes while fn is running waits for the end of that transaction.
 //
 // The key is that of the subscription, the event's source and id, and the [ReplayID]. An
-// event without an id runs fn each time. fn must not commit, and must use its context in
-// the transaction. Any error of fn rolls back, also one of [bus.Discard], and is returned
-// as it is.
+// event without an id runs fn each time. fn must not commit, must use its context in the
+// transaction, and must return the errors of tx. Any error of fn rolls back, also one of
+// [bus.Discard], and is returned as it is.
+//
+// A deadlock or a serialization failure runs fn again, in another transaction, for up to 30
+// seconds; nothing counts these runs.
 //
 // Use [Subscribe], or [bus.DedupBy] with the inbox, so that Start checks the retention and
 // the bus does not deduplicate a second time.
@@ -146,25 +152,51 @@ func Subscribe[E any](b *bus.Bus, ib *Inbox, name string, fn func(ctx context.Co
 	return bus.Subscribe(b, name, Handler(ib, fn), append([]bus.SubscribeOption{bus.DedupBy(ib)}, opts...)...)
 }
 
+// handlerPatience is how long conflicts of a handler are not counted. PostgreSQL takes a second
+// to find a deadlock.
+const handlerPatience = 30 * time.Second
+
+// handle runs fn in a transaction, and again when that was the victim of a deadlock or of
+// another conflict: nothing of it has happened then, and it is no failure of the event. After
+// handlerPatience the error is returned.
 func (ib *Inbox) handle(ctx context.Context, md events.Metadata, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	var verdict error // of fn, which decides by itself
+	err := dberr.Retry(ctx, handlerPatience, func() error {
+		err := ib.try(ctx, md, fn)
+		if err != nil && middleware.VerdictOf(err).Kind != middleware.KindRetry {
+			verdict = err
+			return nil
+		}
+		return err
+	})
+	return cmp.Or(verdict, err)
+}
+
+func (ib *Inbox) try(ctx context.Context, md events.Metadata, fn func(ctx context.Context, tx *sql.Tx) error) error {
 	tx, err := ib.cfg.DB.BeginTx(ctx, &sql.TxOptions{Isolation: ib.cfg.Isolation})
 	if err != nil {
 		return fmt.Errorf("inbox: begin: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // also when fn panics; nothing to do after the commit
+	var key []byte
 	if md.ID != "" {
-		key := keyOf(kindHandler, md.Subscription, md.Source, md.ID, md.Extensions[ReplayID])
+		key = keyOf(kindHandler, md.Subscription, md.Source, md.ID, md.Extensions[ReplayID])
 		n, err := exec(ctx, tx, ib.sql.mark, key, ib.cfg.Retention.Milliseconds(), text(md.Subscription), text(md.Source), text(md.ID))
 		if err != nil {
 			return fmt.Errorf("inbox: mark event %s: %w", md.ID, err)
 		}
 		if n == 0 {
-			return nil // a duplicate
+			return ib.marked(ctx, tx, md, ib.sql.duplicate, key) // a duplicate
 		}
 	}
 	ctx, committed := aftercommit.With(ctx, tx)
 	if err := fn(ctx, tx); err != nil {
 		return err
+	}
+	if md.ID != "" {
+		if err := ib.marked(ctx, tx, md, ib.sql.kept, key); err != nil {
+			return err
+		}
 	}
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("inbox: commit: %w", err)
@@ -172,3 +204,30 @@ func (ib *Inbox) handle(ctx context.Context, md events.Metadata, fn func(ctx con
 	committed.Run()
 	return nil
 }
+
+// marked returns an error when the mark of an event is not there, so that it is never taken
+// for done. Only MySQL is asked: it does not say with the insert why it has written nothing,
+// and the commit of a transaction that it has rolled back, after an error that fn has not
+// returned, succeeds.
+func (ib *Inbox) marked(ctx context.Context, tx *sql.Tx, md events.Metadata, query string, key []byte) error {
+	if query == "" {
+		return nil
+	}
+	err := tx.QueryRowContext(ctx, query, key).Scan(new(int))
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return fmt.Errorf("inbox: event %s: %w", md.ID, unmarkedError{})
+	case err != nil:
+		return fmt.Errorf("inbox: look for the mark of event %s: %w", md.ID, err)
+	}
+	return nil
+}
+
+// unmarkedError is a conflict: nothing of the transaction was committed.
+type unmarkedError struct{}
+
+func (unmarkedError) Error() string {
+	return "the database has rolled the transaction back; a handler returns every error of its tx"
+}
+
+func (unmarkedError) SQLState() string { return "40001" }

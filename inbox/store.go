@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/gotidings/tidings/internal/dberr"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
 
@@ -40,6 +41,10 @@ type statements struct {
 	create  []string
 	check   string
 	mark    string // a row that is done, unless there is one
+	// Of MySQL, see Inbox.marked: a row that somebody else has committed, and the mark of
+	// this transaction.
+	duplicate, kept string
+
 	claim   string // a claim; not of MySQL
 	seed    string // of MySQL: a row that has ended, unless there is one, and locks it
 	take    string // of MySQL: makes that row a claim
@@ -91,6 +96,8 @@ func write(cfg Config) statements {
 		s.create = []string{w(`create table if not exists {t} (id binary(32) primary key, state tinyint not null, token bigint not null, until_ms bigint not null, ` +
 			`subscription ` + text + `, source ` + text + `, event_id ` + text + `, key until_ms (until_ms)) engine=InnoDB row_format=dynamic`)}
 		s.mark = w(`insert ignore ` + insert)
+		s.duplicate = w(`select 1 from {t} where id = ? lock in share mode`)
+		s.kept = w(`select 1 from {t} where id = ?`)
 		// Unlike "insert ignore" it locks the row that is there for writing: a shared lock
 		// would have to become one later, for which others with theirs would be waited for.
 		s.seed = w(`insert into {t} (id, state, token, until_ms, subscription, source, event_id) values (?, 0, 0, 0, ?, ?, ?) on duplicate key update token = token`)
@@ -209,6 +216,16 @@ func (ib *Inbox) check(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	return rows.Err()
+}
+
+// exec runs a statement by itself, in the isolation level of the session, and again after a
+// conflict.
+func (ib *Inbox) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
+	err = dberr.Retry(ctx, dberr.Patience, func() (err error) {
+		n, err = exec(ctx, ib.cfg.DB, query, args...)
+		return err
+	})
+	return n, err
 }
 
 // exec runs a statement and returns how many rows it changed.

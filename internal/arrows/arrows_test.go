@@ -123,7 +123,7 @@ var importRules = []importRule{
 	{
 		in: []string{"./inbox"},
 		only: []string{
-			"./bus", "./events", "./middleware", "./transports/sql", "./internal/aftercommit", "./internal/dbsettings",
+			"./bus", "./events", "./middleware", "./transports/sql", "./internal/...",
 		},
 		why: "it takes the user's *sql.DB; programs choose drivers",
 	},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gotidings/tidings/internal/dberr"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -153,7 +154,7 @@ func (s *store) catchUp(ctx context.Context) error {
 	for {
 		t, err := s.dialect.advance(ctx, s, true)
 		switch {
-		case err != nil && !conflict(err):
+		case err != nil && !dberr.Conflict(err):
 			return err
 		case err == nil && !t.busy && !t.more:
 			return nil

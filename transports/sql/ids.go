@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/gotidings/tidings/internal/dberr"
 )
 
 // ErrUnseen is wrapped by an error of [New], Publish and Ping that says why what is published
@@ -38,6 +40,10 @@ func (s *store) emptied(table string) error {
 // checkIDs looks at the sequence. One that keeps numbers for each session gives some of them
 // out later, when they have been passed.
 func (postgres) checkIDs(ctx context.Context, s *store) error {
+	passed, _, err := s.passedIDs(ctx) // before the sequence is read, which others move on
+	if err != nil {
+		return err
+	}
 	var name string
 	var cache, increment int64
 	var allowed bool
@@ -60,9 +66,8 @@ where q.seqrelid = pg_get_serial_sequence(?, 'id')::regclass`, table)
 	case increment != 1:
 		return fmt.Errorf("%w: the sequence %s has INCREMENT %d; ALTER SEQUENCE %[2]s INCREMENT 1", ErrUnseen, name, increment)
 	}
-	passed, _, err := s.passedIDs(ctx)
-	if err != nil || last.Int64 >= passed {
-		return err
+	if last.Int64 >= passed {
+		return nil
 	}
 	return fmt.Errorf("%w: the sequence %s is at %d, and the ids up to %d have been passed; SELECT setval('%[2]s', %[4]d)", ErrUnseen, name, last.Int64, passed)
 }
@@ -113,14 +118,16 @@ func (mysql) nextID(ctx context.Context, s *store) (next int64, err error) {
 
 // checkIDs looks at what SQLite keeps for AUTOINCREMENT.
 func (sqlite) checkIDs(ctx context.Context, s *store) error {
-	var last int64
-	_, err := s.one(ctx, s.db, []any{&last}, `select coalesce((select seq from sqlite_sequence where name = ?), 0)`, s.cfg.Prefix+"messages")
-	if err != nil {
+	passed, newest, err := s.passedIDs(ctx) // before the counter is read, which others move on
+	if err != nil || newest >= passed {
 		return err
 	}
-	passed, newest, err := s.passedIDs(ctx)
-	if err != nil || max(last, newest) >= passed {
+	var last int64
+	if _, err := s.one(ctx, s.db, []any{&last}, `select coalesce((select seq from sqlite_sequence where name = ?), 0)`, s.cfg.Prefix+"messages"); err != nil {
 		return err
+	}
+	if last >= passed {
+		return nil
 	}
 	return fmt.Errorf("%w: the ids of %s are at %d, and those up to %d have been passed; set seq in sqlite_sequence to %[4]d", ErrUnseen, s.write("{messages}"), last, passed)
 }
@@ -162,7 +169,7 @@ func (t *Transport) checkIDs(ctx context.Context) error {
 		return nil
 	case unseen:
 		w.fault = err
-	case away(err) || ctx.Err() != nil:
+	case dberr.Away(err) || ctx.Err() != nil:
 		return w.fault
 	}
 	if now.Sub(w.warned) >= idLogEvery {

@@ -5,8 +5,6 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"fmt"
-	"io"
 	"net/url"
 	"slices"
 	"strings"
@@ -345,58 +343,6 @@ func TestPaceGrowsBehindASlowDatabase(t *testing.T) {
 	p.pause(now.Add(time.Microsecond))
 	if ahead = p.ahead(now.Add(time.Minute)); ahead > paceGrowth {
 		t.Errorf("after one message in a minute %d are ahead; want at most %d", ahead, paceGrowth)
-	}
-}
-
-type stateError string
-
-func (e stateError) Error() string    { return "driver says " + string(e) }
-func (e stateError) SQLState() string { return string(e) }
-
-type numberError struct{ Number uint16 }
-
-func (e *numberError) Error() string { return fmt.Sprint("Error ", e.Number) }
-
-type codeError int
-
-func (e codeError) Error() string { return "sqlite" }
-func (e codeError) Code() int     { return int(e) }
-
-func TestErrorsOfDrivers(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		err            error
-		conflict, away bool
-	}{
-		{stateError("40001"), true, true},
-		{stateError("40P01"), true, true},
-		{stateError("57P01"), false, true},
-		{stateError("08006"), false, true},
-		{stateError("53300"), false, true},
-		{stateError("23505"), false, false},
-		{stateError("42P01"), false, false},
-		{&numberError{1213}, true, true},
-		{&numberError{2006}, false, true},
-		{&numberError{1062}, false, false},
-		{codeError(5), true, true},
-		{codeError(5 | 2<<8), true, true},
-		{codeError(19), false, false},
-		{io.ErrUnexpectedEOF, false, true},
-		{errors.New("invalid connection"), false, true},
-		{context.Canceled, false, false},
-		{errors.New("something else"), false, false},
-	} {
-		for _, err := range []error{c.err, fmt.Errorf("wrapped: %w", c.err), errors.Join(errors.New("first"), c.err)} {
-			if _, joined := err.(interface{ Unwrap() []error }); joined && c.err.Error() == "invalid connection" {
-				continue // it has no type, so it can't be found in others
-			}
-			if strings.HasPrefix(err.Error(), "wrapped") && c.err.Error() == "invalid connection" {
-				continue
-			}
-			if conflict(err) != c.conflict || away(err) != c.away {
-				t.Errorf("%T %v: conflict %t, away %t; want %t, %t", c.err, err, conflict(err), away(err), c.conflict, c.away)
-			}
-		}
 	}
 }
 

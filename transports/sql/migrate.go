@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/gotidings/tidings/internal/dberr"
 )
 
 // Migrate makes the tables, or brings them up to date. It may run in several processes at
@@ -85,7 +87,7 @@ func (s *store) migrate(ctx context.Context) error {
 	switch {
 	case err != nil && s.migrated(ctx):
 		return errors.Join(s.emptied("migrations"), err)
-	case err != nil && denied(err):
+	case err != nil && dberr.Denied(err):
 		return fmt.Errorf("migrate needs the rights to create and to write tables; if others make them, see Config.NoMigrate: %w", err)
 	case err != nil:
 		return fmt.Errorf("migrate: %w", err)
@@ -133,7 +135,7 @@ var columns = map[string]string{
 func (s *store) verify(ctx context.Context) error {
 	version, err := s.version(ctx, s.db)
 	switch {
-	case err != nil && denied(err):
+	case err != nil && dberr.Denied(err):
 		return err
 	case err != nil:
 		return fmt.Errorf("run Migrate, or leave Config.NoMigrate unset: %w", err)
@@ -147,7 +149,7 @@ func (s *store) verify(ctx context.Context) error {
 		}
 		_, err := s.one(ctx, s.db, nil, "select "+list+" from {"+table+"} where 1 = 0")
 		switch {
-		case err != nil && denied(err):
+		case err != nil && dberr.Denied(err):
 			return fmt.Errorf("the table %s can't be read: %w", s.write("{"+table+"}"), err)
 		case err != nil:
 			return fmt.Errorf("the table %s is not one of this library, or a column of it is missing: %w", s.write("{"+table+"}"), err)

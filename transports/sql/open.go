@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gotidings/tidings/internal/dberr"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -95,7 +96,7 @@ func connect(ctx context.Context, db *sql.DB, cfg Config) (*Transport, error) {
 	defer cancel()
 	for {
 		t, err := New(ctx, db, cfg)
-		if err == nil || !away(err) {
+		if err == nil || !dberr.Away(err) {
 			return t, err
 		}
 		if !wait(ctx, 100*time.Millisecond) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"time"
+
+	"github.com/gotidings/tidings/internal/dberr"
 )
 
 // poller is the one in a process that looks for what is new, whatever the number of
@@ -158,7 +160,7 @@ func (p *poller) advance(ctx context.Context, now time.Time, saw *sight) (tail, 
 	pass := p.missing != 0 && p.missing == saw.frontier+1 && now.Sub(p.gapSince) >= gapGrace
 	end, err := s.dialect.advance(ctx, s, pass)
 	switch {
-	case err != nil && conflict(err):
+	case err != nil && dberr.Conflict(err):
 		return tail{busy: true}, nil
 	case err != nil || end.busy:
 		return end, err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"github.com/gotidings/tidings/internal/dberr"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -68,7 +69,7 @@ func (t *Transport) send(ctx context.Context, p *parcel) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if !away(err) {
+		if !dberr.Away(err) {
 			return err
 		}
 		t.store.log.WarnContext(ctx, "publish waits for the database", "error", err)

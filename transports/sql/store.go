@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -8,15 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"io"
 	"log/slog"
-	"math/rand/v2"
-	"net"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/gotidings/tidings/internal/dberr"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -91,16 +89,26 @@ func (r row) size() int {
 // keyKey is the metadata key of the partition key, see package events.
 const keyKey = "ce_partitionkey"
 
-// exec runs one statement, and returns how many rows it changed.
-func (s *store) exec(ctx context.Context, q Tx, query string, args ...any) (int, error) {
-	if q == Tx(s.db) {
+// exec runs one statement, and returns how many rows it changed. By itself it is a
+// transaction in the isolation level of the session, and is tried again as [store.inTx] does.
+func (s *store) exec(ctx context.Context, q Tx, query string, args ...any) (n int, err error) {
+	if q != Tx(s.db) {
+		return execute(ctx, q, s.write(query), args)
+	}
+	err = dberr.Retry(ctx, dberr.Patience, func() error {
 		done, err := s.beginWrite(ctx)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		defer done()
-	}
-	res, err := q.ExecContext(ctx, s.write(query), args...)
+		n, err = execute(ctx, q, s.write(query), args)
+		return err
+	})
+	return n, err
+}
+
+func execute(ctx context.Context, q Tx, query string, args []any) (int, error) {
+	res, err := q.ExecContext(ctx, query, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -108,8 +116,25 @@ func (s *store) exec(ctx context.Context, q Tx, query string, args ...any) (int,
 	return int(n), err
 }
 
-// query calls scan for each row of a result.
-func (s *store) query(ctx context.Context, q Tx, scan func(*sql.Rows) error, query string, args ...any) (err error) {
+// query calls scan for each row of a result. By itself, and before the first row, it is tried
+// again as exec is.
+func (s *store) query(ctx context.Context, q Tx, scan func(*sql.Rows) error, query string, args ...any) error {
+	if q != Tx(s.db) {
+		return s.scan(ctx, q, scan, query, args)
+	}
+	var result error
+	err := dberr.Retry(ctx, dberr.Patience, func() error {
+		scanned := false
+		result = s.scan(ctx, q, func(rows *sql.Rows) error { scanned = true; return scan(rows) }, query, args)
+		if scanned {
+			return nil
+		}
+		return result
+	})
+	return cmp.Or(result, err)
+}
+
+func (s *store) scan(ctx context.Context, q Tx, scan func(*sql.Rows) error, query string, args []any) (err error) {
 	rows, err := q.QueryContext(ctx, s.write(query), args...)
 	if err != nil {
 		return err
@@ -147,21 +172,10 @@ func (s *store) scanSubscription(ctx context.Context, tx Tx, query string, id in
 // errGone is the error of a claim for a subscription that was removed.
 var errGone = fmt.Errorf("%w any more", transports.ErrNoSubscription)
 
-// attempts of a transaction that others disturb.
-const attempts = 10
-
 // inTx runs fn in a transaction, again when it was the victim of a deadlock or of a
 // conflict with another one, in which case nothing of it has happened.
 func (s *store) inTx(ctx context.Context, fn func(Tx) error) error {
-	for attempt := 1; ; attempt++ {
-		err := s.tryTx(ctx, fn)
-		if err == nil || attempt == attempts || !conflict(err) {
-			return err
-		}
-		if !wait(ctx, time.Duration(rand.Int64N(int64(attempt)*int64(5*time.Millisecond)))) {
-			return err
-		}
-	}
+	return dberr.Retry(ctx, dberr.Patience, func() error { return s.tryTx(ctx, fn) })
 }
 
 // beginWrite waits for the other writers of this process, where there is one writer at a
@@ -214,84 +228,6 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// code returns the SQLSTATE and the vendor's number of a driver's error, without the
-// drivers: pgx and lib/pq have a method for the first, go-sql-driver/mysql a field for
-// the second, and modernc.org/sqlite a method.
-func code(err error) (state string, number int) {
-	var stated interface{ SQLState() string }
-	if errors.As(err, &stated) {
-		state = stated.SQLState()
-	}
-	var coded interface{ Code() int }
-	if errors.As(err, &coded) {
-		return state, coded.Code()
-	}
-	for ; err != nil; err = errors.Unwrap(err) {
-		v := reflect.ValueOf(err)
-		if v.Kind() == reflect.Pointer && !v.IsNil() && v.Elem().Kind() == reflect.Struct {
-			if f := v.Elem().FieldByName("Number"); f.IsValid() && f.Kind() == reflect.Uint16 {
-				return state, int(f.Uint())
-			}
-		}
-		if joined, ok := err.(interface{ Unwrap() []error }); ok {
-			for _, e := range joined.Unwrap() {
-				if s, n := code(e); s != "" || n != 0 {
-					return s, n
-				}
-			}
-		}
-	}
-	return state, 0
-}
-
-// conflict reports whether a transaction failed because of others, and did nothing.
-func conflict(err error) bool {
-	state, number := code(err)
-	switch {
-	case state == "40001" || state == "40P01": // serialization failure, deadlock
-		return true
-	case number == 1213 || number == 1205 || number == 1020: // MySQL: deadlock, lock wait, changed since it was read
-		return true
-	case state == "" && (number&0xff == 5 || number&0xff == 6) && number < 1000: // SQLite: busy, locked
-		return true
-	}
-	return false
-}
-
-// denied reports whether the database's user lacks a right.
-func denied(err error) bool {
-	state, number := code(err)
-	switch number {
-	case 1044, 1142, 1143, 1227, 1370: // MySQL: of a database, table, column, server, routine
-		return true
-	}
-	return state == "42501"
-}
-
-// away reports whether the database can't be reached, or not now: what failed may be
-// tried again.
-func away(err error) bool {
-	if conflict(err) {
-		return true
-	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return false
-	}
-	state, number := code(err)
-	for _, class := range []string{"08", "57P", "53"} { // connection, shut down or starting, out of resources
-		if strings.HasPrefix(state, class) {
-			return true
-		}
-	}
-	switch number {
-	case 1040, 1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1203, 1317, 1927, 2002, 2003, 2006, 2013: // MySQL
-		return true
-	}
-	var network *net.OpError
-	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network) ||
-		err.Error() == "invalid connection" // go-sql-driver/mysql's ErrInvalidConn, which has no type
-}
-
 // eventHash finds an event in an index whatever the length of its source and id. What
 // it finds is compared.
 func eventHash(source, id string) int64 {
@@ -299,7 +235,7 @@ func eventHash(source, id string) int64 {
 	var length [8]byte
 	binary.LittleEndian.PutUint64(length[:], uint64(len(source)))
 	_, _ = h.Write(length[:]) // never fails
-	_, _ = io.WriteString(h, source)
-	_, _ = io.WriteString(h, id)
+	_, _ = h.Write([]byte(source))
+	_, _ = h.Write([]byte(id))
 	return int64(h.Sum64()) //nolint:gosec // any 64 bits will do
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+
+	"github.com/gotidings/tidings/internal/dberr"
 )
 
 // Tx is a transaction for [Transport.PublishTx]: *sql.Tx, or what wraps one and has its
@@ -62,7 +64,7 @@ func (mysql) checkTx(ctx context.Context, tx Tx) error {
 	}
 	const otherBranch, noBranch = 1397, 1399 // XAER_NOTA, XAER_RMFAIL
 	_, err := tx.ExecContext(ctx, "xa end 'tidings: is this a branch?'")
-	switch _, number := code(err); {
+	switch _, number := dberr.Code(err); {
 	case number == otherBranch:
 		return ErrXA
 	case number == noBranch:
