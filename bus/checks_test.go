@@ -28,6 +28,20 @@ type wild struct{}
 
 func (wild) EventType() string { return "order.*" }
 
+// rush and gift have placed's event type without having asked for it; own has its own.
+type (
+	rush struct{ placed }
+	gift struct{ *placed }
+	own  struct{ placed }
+)
+
+// view is what another module reads of placed.
+type view struct{ Key string }
+
+func (view) EventType() string { return placed{}.EventType() }
+
+func (own) EventType() string { return "order.owned" }
+
 func ignore[E any](context.Context, E) error { return nil }
 
 func TestStartRefusesBadConfigurationAndSaysHowToMendIt(t *testing.T) {
@@ -47,6 +61,9 @@ func TestStartRefusesBadConfigurationAndSaysHowToMendIt(t *testing.T) {
 		"two handlers for a type":   {func(b *bus.Bus) { bus.On(bus.Subscribe(b, "a", ignore[placed]), ignore[placed]) }, `has two handlers for "order.placed"`},
 		"empty event type":          {func(b *bus.Bus) { bus.Subscribe(b, "a", ignore[sometimes]) }, `has the event type "", which is empty`},
 		"wildcard in an event type": {func(b *bus.Bus) { bus.Subscribe(b, "a", ignore[wild]) }, "which has a wildcard"},
+		"embedded event":            {func(b *bus.Bus) { bus.Subscribe(b, "a", ignore[placed]); bus.Subscribe(b, "b", ignore[rush]) }, "bus_test.rush has the event type"},
+		"embedding event":           {func(b *bus.Bus) { bus.Subscribe(b, "a", ignore[rush]); bus.Subscribe(b, "b", ignore[placed]) }, "bus_test.rush has the event type"},
+		"two that embed an event":   {func(b *bus.Bus) { bus.Subscribe(b, "a", ignore[rush]); bus.Subscribe(b, "b", ignore[struct{ placed }]) }, "by the embedded event bus_test.placed"},
 		"unregistered pointer":      {func(b *bus.Bus) { bus.Subscribe(b, "a", ignore[*note]) }, "*bus_test.note is a pointer and not registered; use the value type, or bus.Register[*bus_test.note](b, name)"},
 		"pointer to an event":       {func(b *bus.Bus) { bus.Subscribe(b, "a", ignore[*placed]) }, "*bus_test.placed is a pointer and not registered"},
 		"no event":                  {func(b *bus.Bus) { bus.Subscribe(b, "a", ignore[note]) }, "has no EventType method"},
@@ -108,6 +125,24 @@ func TestStartRefusesBadConfigurationAndSaysHowToMendIt(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A type that embeds an event may have a type of its own, and views of one event may share one.
+func TestEmbeddedEventsWithNamesOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSetup(t, bus.Config{})
+		bus.Register[gift](s.Bus, "order.gift")
+		bus.Subscribe(s.Bus, "a", ignore[placed])
+		bus.Subscribe(s.Bus, "b", ignore[own])
+		bus.Subscribe(s.Bus, "c", ignore[gift])
+		bus.Subscribe(s.Bus, "d", ignore[view])
+		s.start()
+		s.publish(own{})
+		if err := s.Publish(t.Context(), rush{}); err == nil || !strings.Contains(err.Error(), "EventType method of its own") {
+			t.Errorf("publish: %v; want a refusal", err)
+		}
+	})
 }
 
 func TestStartReportsAllFaultsAtOnce(t *testing.T) {

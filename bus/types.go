@@ -3,6 +3,7 @@ package bus
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -17,6 +18,9 @@ type registry struct {
 	goType map[string]reflect.Type
 
 	events sync.Map // reflect.Type to string: names that types told themselves, checked once
+
+	telling sync.Mutex // guards told
+	told    map[string][]reflect.Type
 }
 
 // Register gives a Go type its wire name, for types that do not implement
@@ -90,8 +94,58 @@ func (e *Encoder) name(t reflect.Type, value any) (string, error) {
 	if problem := eventTypeProblem(name); problem != "" {
 		return "", &TypeError{t.String(), fmt.Sprintf("has the event type %q, which %s", name, problem)}
 	}
-	e.types.events.Store(t, name)
+	if err := e.types.tell(t, name); err != nil {
+		return "", err
+	}
 	return name, nil
+}
+
+var eventInterface = reflect.TypeFor[events.Event]()
+
+// tell notes the name that a type told. Several types may have one name, as views of one event.
+// A type that embeds an event has its EventType without having asked for it, and both would be
+// delivered to the subscriptions of either.
+func (r *registry) tell(t reflect.Type, name string) error {
+	r.telling.Lock()
+	defer r.telling.Unlock()
+	for _, other := range r.told[name] {
+		for _, shared := range embedded(t) {
+			if shared == other || slices.Contains(embedded(other), shared) {
+				return &TypeError{t.String(), fmt.Sprintf("has the event type %q, as %s has, by the embedded event %s; "+
+					"give the type that embeds it an EventType method of its own, or a field instead of the embedded event", name, other, shared)}
+			}
+		}
+		if slices.Contains(embedded(other), t) {
+			return &TypeError{other.String(), fmt.Sprintf("has the event type %q by the embedded event %s; "+
+				"give it an EventType method of its own, or a field instead of the embedded event", name, t)}
+		}
+	}
+	if r.told == nil {
+		r.told = make(map[string][]reflect.Type)
+	}
+	if !slices.Contains(r.told[name], t) {
+		r.told[name] = append(r.told[name], t)
+	}
+	r.events.Store(t, name)
+	return nil
+}
+
+// embedded lists the events that a struct embeds, at any depth.
+func embedded(t reflect.Type) (list []reflect.Type) {
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	for field := range t.Fields() {
+		if !field.Anonymous || !field.Type.Implements(eventInterface) {
+			continue
+		}
+		inner := field.Type
+		if inner.Kind() == reflect.Pointer {
+			inner = inner.Elem()
+		}
+		list = append(append(list, inner), embedded(inner)...)
+	}
+	return list
 }
 
 // eventTypeProblem says why name can't be the wire name of a type, or "".

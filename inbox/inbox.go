@@ -11,9 +11,9 @@ import (
 
 	"github.com/gotidings/tidings/bus"
 	"github.com/gotidings/tidings/events"
-	"github.com/gotidings/tidings/internal/aftercommit"
 	"github.com/gotidings/tidings/internal/dberr"
 	"github.com/gotidings/tidings/internal/dbsettings"
+	"github.com/gotidings/tidings/internal/intx"
 	"github.com/gotidings/tidings/middleware"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
@@ -21,8 +21,9 @@ import (
 // Inbox remembers in a database which events were handled. Make one with [New]. Its
 // methods may be called concurrently.
 type Inbox struct {
-	cfg Config
-	sql statements
+	cfg  Config
+	sql  statements
+	file string // of SQLite
 
 	stop     context.CancelFunc
 	cleaning sync.WaitGroup
@@ -58,6 +59,11 @@ func New(ctx context.Context, cfg Config) (*Inbox, error) {
 		cfg.Isolation = sql.LevelReadCommitted
 	}
 	ib := &Inbox{cfg: cfg, sql: write(cfg)}
+	if cfg.Dialect == tsql.SQLite {
+		if ib.file, err = intx.File(ctx, cfg.DB); err != nil {
+			return nil, fmt.Errorf("inbox: %w", err)
+		}
+	}
 	if !cfg.NoMigrate {
 		if err := ib.migrate(ctx); err != nil {
 			return nil, fmt.Errorf("inbox: migrate: %w", err)
@@ -132,6 +138,9 @@ const ReplayID = "replayid"
 // transaction, and must return the errors of tx. Any error of fn rolls back, also one of
 // [bus.Discard], and is returned as it is.
 //
+// A bus on the same database, or the same file of SQLite, publishes in the transaction too when
+// it is given fn's context.
+//
 // A deadlock or a serialization failure runs fn again, in another transaction, for up to 30
 // seconds; nothing counts these runs.
 //
@@ -189,7 +198,7 @@ func (ib *Inbox) try(ctx context.Context, md events.Metadata, fn func(ctx contex
 			return ib.marked(ctx, tx, md, ib.sql.duplicate, key) // a duplicate
 		}
 	}
-	ctx, committed := aftercommit.With(ctx, tx)
+	ctx, scope := intx.With(ctx, tx, ib.cfg.DB, ib.file)
 	if err := fn(ctx, tx); err != nil {
 		return err
 	}
@@ -201,7 +210,7 @@ func (ib *Inbox) try(ctx context.Context, md events.Metadata, fn func(ctx contex
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("inbox: commit: %w", err)
 	}
-	committed.Run()
+	scope.Committed()
 	return nil
 }
 

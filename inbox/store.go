@@ -38,9 +38,9 @@ type execer interface {
 
 // statements are those of one dialect.
 type statements struct {
-	create  []string
-	check   string
-	mark    string // a row that is done, unless there is one
+	create []string
+	check  string
+	mark   string // a row that is done, unless there is one
 	// Of MySQL, see Inbox.marked: a row that somebody else has committed, and the mark of
 	// this transaction.
 	duplicate, kept string

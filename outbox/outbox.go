@@ -10,7 +10,7 @@ import (
 	"sync"
 
 	"github.com/gotidings/tidings/bus"
-	"github.com/gotidings/tidings/internal/aftercommit"
+	"github.com/gotidings/tidings/internal/intx"
 	"github.com/gotidings/tidings/transports"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
@@ -21,6 +21,7 @@ type Outbox struct {
 	cfg     Config
 	encoder *bus.Encoder
 	log     *tsql.Transport
+	file    string // of SQLite
 
 	waker waker
 
@@ -44,6 +45,11 @@ func New(ctx context.Context, cfg Config) (*Outbox, error) {
 		return nil, fmt.Errorf("outbox: %w", err)
 	}
 	ob := &Outbox{cfg: cfg, encoder: encoder, log: log, relays: make(map[*tsql.Transport]bool)}
+	if log.Dialect() == tsql.SQLite {
+		if ob.file, err = intx.File(ctx, cfg.DB); err != nil {
+			return nil, errors.Join(fmt.Errorf("outbox: %w", err), log.Close())
+		}
+	}
 	ob.waker.look = ob.Wake
 	return ob, nil
 }
@@ -129,7 +135,7 @@ func (ob *Outbox) Publish(ctx context.Context, tx Tx, events ...any) error {
 		}
 		return fmt.Errorf("outbox: publish %d events: %w", len(batch), err)
 	}
-	if !aftercommit.Add(ctx, tx, ob, ob.Wake) {
+	if !intx.AfterCommit(ctx, tx, ob, ob.Wake) {
 		ob.waker.expect()
 	}
 	return nil
@@ -138,6 +144,7 @@ func (ob *Outbox) Publish(ctx context.Context, tx Tx, events ...any) error {
 // InTx runs fn in a transaction of db and commits it when fn returns nil; after any other
 // end of fn it is rolled back. A nil db means [Config.DB]. It wakes the relay and the
 // subscriptions of this process at once. fn's context is to be used in the transaction.
+// A bus on the same database publishes in the transaction too when it is given fn's context.
 // After an error of the commit it is not known whether the transaction was committed.
 func (ob *Outbox) InTx(ctx context.Context, db *sql.DB, fn func(ctx context.Context, tx *sql.Tx) error) error {
 	if db == nil {
@@ -148,14 +155,18 @@ func (ob *Outbox) InTx(ctx context.Context, db *sql.DB, fn func(ctx context.Cont
 		return fmt.Errorf("outbox: begin: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // also when fn panics; nothing to do after the commit
-	ctx, committed := aftercommit.With(ctx, tx)
+	file := ""
+	if db == ob.cfg.DB {
+		file = ob.file
+	}
+	ctx, scope := intx.With(ctx, tx, db, file)
 	if err := fn(ctx, tx); err != nil {
 		return err
 	}
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("outbox: commit: %w", err)
 	}
-	committed.Run()
+	scope.Committed()
 	return nil
 }
 

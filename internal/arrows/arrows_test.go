@@ -116,7 +116,7 @@ var importRules = []importRule{
 	{
 		in: []string{"./outbox"},
 		only: append([]string{
-			"./bus", "./transports", "./transports/sql", "./internal/aftercommit", "./internal/lease",
+			"./bus", "./transports", "./transports/sql", "./internal/intx", "./internal/lease",
 		}, watermill...),
 		why: "it takes the user's *sql.DB and any transport; programs choose drivers and adapters",
 	},

@@ -109,8 +109,8 @@ func TestVerdictOnAConflict(t *testing.T) {
 		atLeast int
 		atMost  int
 	}{
-		"verdict":  {bus.Permanent(stateError("40001")), 1, 1},
-		"other":    {errRefused, 1, 1},
+		"verdict": {bus.Permanent(stateError("40001")), 1, 1},
+		"other":   {errRefused, 1, 1},
 	} {
 		runs = 0
 		h := inbox.Handler(ib, func(context.Context, *sql.Tx, ordered) error { runs++; return c.err })

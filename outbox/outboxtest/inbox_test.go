@@ -16,6 +16,7 @@ import (
 	"github.com/gotidings/tidings/middleware"
 	"github.com/gotidings/tidings/transports"
 	"github.com/gotidings/tidings/transports/memory"
+	tsql "github.com/gotidings/tidings/transports/sql"
 )
 
 func newInbox(tb testing.TB, db database, cfg inbox.Config) *inbox.Inbox {
@@ -371,3 +372,81 @@ func TestInboxOnABus(t *testing.T) {
 		}
 	}
 }
+
+// A bus on the inbox's own database publishes in the handler's transaction, and so does not
+// wait for a connection that the handler has, or for the one writer of SQLite.
+func TestBusInAHandlerOnTheSameDatabase(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, db database) {
+		t.Helper()
+		db.SetMaxOpenConns(1)
+		ib := newInbox(t, db, inbox.Config{})
+		pools := map[string]*sql.DB{"the same pool": db.DB}
+		if db.dialect == tsql.SQLite {
+			pools["another pool"] = openDB(t, db.driver, db.dsn)
+		}
+		for name, pool := range pools {
+			tr, err := tsql.New(t.Context(), pool, tsql.Config{PollInterval: 10 * time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := bus.New(tr, bus.Config{Source: "shop"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			subscription := strings.ReplaceAll(name, " ", "-")
+			failed := make(map[int]bool)
+			var mu sync.Mutex
+			inbox.Subscribe(b, ib, subscription, func(ctx context.Context, _ *sql.Tx, e ordered) error {
+				if err := b.Publish(ctx, followed{N: e.N}); err != nil {
+					return err
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if !failed[e.N] {
+					failed[e.N] = true
+					return errRefused // and what it has published is rolled back
+				}
+				return nil
+			}, bus.Concurrency(4))
+			arrived := make(chan int, 100)
+			bus.Subscribe(b, subscription+"-followed", func(_ context.Context, e followedEvent) error {
+				arrived <- e.N
+				return nil
+			})
+			if err := b.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			const n = 8
+			for i := range n {
+				if err := b.Publish(t.Context(), ordered{N: i}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			seen := make(map[int]bool)
+			for len(seen) < n {
+				select {
+				case i := <-arrived:
+					if seen[i] {
+						t.Errorf("%s: %d is published twice", name, i)
+					}
+					seen[i] = true
+				case <-time.After(deadline):
+					t.Fatalf("%s: %d of %d events follow", name, len(seen), n)
+				}
+			}
+			if err := errors.Join(b.Shutdown(context.Background()), tr.Close()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// followed is published by a handler, and followedEvent is what is read of it.
+type (
+	followed      struct{ N int }
+	followedEvent struct{ N int }
+)
+
+func (followed) EventType() string      { return "order.followed" }
+func (followedEvent) EventType() string { return "order.followed" }

@@ -102,14 +102,15 @@ func (s *store) depth(ctx context.Context, tx Tx, id int64) (transports.Depth, e
 			d.InFlight += c.left
 		}
 	}
-	var due int
-	_, err = s.one(ctx, tx, []any{&due, &d.Delayed, &d.InFlight, &d.Poisoned}, `
+	var due, held int
+	_, err = s.one(ctx, tx, []any{&due, &d.Delayed, &held, &d.Poisoned}, `
 select coalesce(sum(case when state = 0 and due_ms <= {now} then 1 else 0 end), 0),
 	coalesce(sum(case when state = 0 and due_ms > {now} and owner = '' then 1 else 0 end), 0),
-	coalesce(sum(case when state = 0 and due_ms > {now} and owner <> '' then 1 else 0 end), 0) + {param int},
+	coalesce(sum(case when state = 0 and due_ms > {now} and owner <> '' then 1 else 0 end), 0),
 	coalesce(sum(case when state = 1 then 1 else 0 end), 0)
-from {deliveries} where subscription_id = ?`, d.InFlight, id)
+from {deliveries} where subscription_id = ?`, id)
 	d.Ready += due
+	d.InFlight += held
 	return d, err
 }
 

@@ -5,6 +5,9 @@ import (
 	"database/sql"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/gotidings/tidings/internal/dberr"
 )
 
 type postgres struct{}
@@ -133,26 +136,39 @@ func (postgres) migrations() [][]string {
 }
 
 // migrate holds an advisory lock until the transaction ends: a lock on a table would
-// need the table.
+// need the table. The lock is that of one prefix. Processes with others may make the same schema at
+// the same time: the first one does, and the transactions of the others are run again.
 func (d postgres) migrate(ctx context.Context, s *store, fn func(Tx) error) error {
-	return s.inTx(ctx, func(tx Tx) error {
-		key := eventHash("tidings migration", s.write("{migrations}"))
-		if _, err := tx.ExecContext(ctx, "select pg_advisory_xact_lock("+strconv.FormatInt(key, 10)+")"); err != nil {
-			return err
-		}
-		if s.cfg.Schema != "" { // asked first, since the right to create one is not needed when it is there
-			var there bool
-			if _, err := s.one(ctx, tx, []any{&there}, "select exists (select 1 from pg_namespace where nspname = ?)", s.cfg.Schema); err != nil {
+	const most = 20
+	for attempt := 1; ; attempt++ {
+		err := s.inTx(ctx, func(tx Tx) error {
+			if err := d.lockMigration(ctx, s, tx); err != nil {
 				return err
 			}
-			if !there {
-				if _, err := tx.ExecContext(ctx, "create schema "+quoted(s.cfg.Schema, `"`)); err != nil {
-					return err
-				}
-			}
+			return fn(tx)
+		})
+		state, _ := dberr.Code(err)
+		if state != "23505" && state != "42P06" || attempt == most || !wait(ctx, 10*time.Millisecond) {
+			return err
 		}
-		return fn(tx)
-	})
+	}
+}
+
+// lockMigration also makes the schema.
+func (postgres) lockMigration(ctx context.Context, s *store, tx Tx) error {
+	key := eventHash("tidings migration", s.write("{migrations}"))
+	if _, err := tx.ExecContext(ctx, "select pg_advisory_xact_lock("+strconv.FormatInt(key, 10)+")"); err != nil {
+		return err
+	}
+	if s.cfg.Schema == "" {
+		return nil
+	}
+	var there bool // asked first, since the right to create one is not needed when it is there
+	if _, err := s.one(ctx, tx, []any{&there}, "select exists (select 1 from pg_namespace where nspname = ?)", s.cfg.Schema); err != nil || there {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, "create schema "+quoted(s.cfg.Schema, `"`))
+	return err
 }
 
 func (postgres) check(context.Context, *store) (int, error) { return 0, nil }

@@ -13,13 +13,16 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/gotidings/tidings/internal/dberr"
+	"github.com/gotidings/tidings/internal/intx"
 	"github.com/gotidings/tidings/transports"
 )
 
 // sourceKey is the metadata key of the CloudEvents source, see package events.
 const sourceKey = "ce_source"
 
-// Publish commits messages to the log, in order, in one statement. While the database
+// Publish commits messages to the log, in order, in one statement. With the context of an
+// inbox's handler, or of outbox.InTx, on the same pool or SQLite file it writes them in that
+// transaction, which commits them. While the database
 // can't be reached it tries again, until the context of the first message ends; when
 // the connection is lost in the middle, a message can be there twice, with one id.
 func (t *Transport) Publish(topic string, messages ...*message.Message) error {
@@ -50,7 +53,16 @@ func (t *Transport) PublishBatch(ctx context.Context, batch []transports.Outgoin
 	return p.err(len(batch))
 }
 
+// send commits a parcel, or writes it in the transaction that a handler runs in: a second
+// connection could wait for the first one for ever, and SQLite has one writer.
 func (t *Transport) send(ctx context.Context, p *parcel) error {
+	if tx := intx.Tx(ctx, t.store.db, t.store.file); tx != nil {
+		err := t.join(ctx, tx, p)
+		if err == nil {
+			intx.AfterCommit(ctx, tx, t, t.Wake)
+		}
+		return err
+	}
 	ctx, done := t.operation(ctx)
 	defer done()
 	const minDelay, maxDelay = 20 * time.Millisecond, time.Second
@@ -97,6 +109,14 @@ func (t *Transport) PublishTx(ctx context.Context, tx Tx, batch ...transports.Ou
 	}
 	if len(batch) == 0 {
 		return nil
+	}
+	return t.join(ctx, tx, p)
+}
+
+// join writes a parcel in a transaction of the service.
+func (t *Transport) join(ctx context.Context, tx Tx, p *parcel) error {
+	if err := t.usable(ctx); err != nil {
+		return err
 	}
 	if err := t.ids.knownFault(); err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gotidings/tidings/internal/dberr"
+	"github.com/gotidings/tidings/internal/intx"
 	"github.com/gotidings/tidings/transports"
 )
 
@@ -26,6 +27,7 @@ type store struct {
 	write   func(query string) string // see dialect
 	log     *slog.Logger
 	maxRow  int           // the most bytes of a message with its metadata, 0 for any
+	file    string        // of SQLite
 	writing chan struct{} // holds a token while this process writes, where one writes at a time; else nil
 }
 
@@ -44,6 +46,10 @@ func newStore(ctx context.Context, db *sql.DB, cfg Config) (*store, error) {
 	}
 	s := &store{db: db, cfg: cfg, dialect: dialectOf(cfg.Dialect), log: cfg.Logger}
 	if cfg.Dialect == SQLite {
+		var err error
+		if s.file, err = intx.File(ctx, db); err != nil {
+			return nil, err
+		}
 		s.writing = make(chan struct{}, 1)
 	}
 	s.write = cached(writer(s.dialect, cfg.Schema, cfg.Prefix))

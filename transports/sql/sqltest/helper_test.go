@@ -19,7 +19,7 @@ import (
 // deadline is how long to wait for what must happen, and quiet how long to listen where
 // nothing may.
 const (
-	deadline = 20 * time.Second
+	deadline = 3 * time.Minute
 	quiet    = 200 * time.Millisecond
 )
 

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gotidings/tidings/inbox"
 	"github.com/gotidings/tidings/internal/testsql"
 	"github.com/gotidings/tidings/transports"
 	tsql "github.com/gotidings/tidings/transports/sql"
@@ -43,6 +45,40 @@ func TestMigrateConcurrently(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// Services with prefixes of their own start for the first time at the same moment, in a schema
+// that none of them has made yet.
+func TestFirstStartOfManyServices(t *testing.T) {
+	t.Parallel()
+	for range 4 {
+		db, cfg := testsql.Postgres(t)
+		var starting sync.WaitGroup
+		for i := range 6 {
+			for _, start := range []func(ctx context.Context) error{
+				func(ctx context.Context) error {
+					cfg := cfg
+					cfg.Prefix = fmt.Sprintf("service%d_", i)
+					_, err := tsql.New(ctx, db, cfg)
+					return err
+				},
+				func(ctx context.Context) error {
+					ib, err := inbox.New(ctx, inbox.Config{DB: db, Schema: cfg.Schema, Prefix: fmt.Sprintf("service%d_", i)})
+					if err == nil {
+						err = ib.Close()
+					}
+					return err
+				},
+			} {
+				starting.Go(func() {
+					if err := start(t.Context()); err != nil {
+						t.Errorf("service %d: %v", i, err)
+					}
+				})
+			}
+		}
+		starting.Wait()
 	}
 }
 
