@@ -44,3 +44,4 @@ program() {
 program "${CHROMIUM:-chromium}" chromium
 program "${NODE:-node}" nodejs
 program nft nftables
+program pgbouncer pgbouncer

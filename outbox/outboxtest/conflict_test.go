@@ -82,7 +82,7 @@ func TestDeadlocksOfHandlersAreNotCounted(t *testing.T) {
 func poisoned(t *testing.T, tr transports.PoisonQueue, subscriptions ...string) (n int) {
 	t.Helper()
 	for _, s := range subscriptions {
-		for _, err := range tr.Poisoned(t.Context(), s) {
+		for _, err := range tr.Poisoned(t.Context(), s, transports.PoisonPage{}) {
 			if err != nil {
 				t.Fatal(err)
 			}
