@@ -112,7 +112,11 @@ func (t *Transport) send(ctx context.Context, messages []outgoing) []error {
 			again, index = append(again, messages[i]), append(index, i)
 		}
 	}
-	if len(again) == 0 || t.ensureDelays(ctx) != nil {
+	if len(again) == 0 {
+		return results
+	}
+	t.delays.forget()
+	if t.ensureDelays(ctx) != nil {
 		return results
 	}
 	for i, err := range t.out.publish(ctx, again) {

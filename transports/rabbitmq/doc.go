@@ -18,6 +18,20 @@
 // as its context allows; what was sent and not confirmed when a connection was lost is
 // sent again with the same id, so it can arrive twice.
 //
+// Calls on a channel take turns, 16 messages at a time, so a large batch does not hold up
+// single events. The order within one call is kept, except that an event which the broker
+// refuses for now comes later. When the broker closes a channel because it refuses a message
+// (no permission, an exchange that is missing), the messages in doubt are published one at a
+// time on another channel, and so are messages to that address for a minute after.
+//
+// A queue that is full under a policy with reject-publish, or that has no leader, makes the
+// broker nack an event, which the other queues of the event may have. Publish then tries one
+// event at a time, after 1, 2, 4, 8 and 16 seconds, and the others once it is taken. So a queue
+// that takes the event gets 5 copies more, for a whole batch, before Publish returns an
+// error. A channel on which messages are nacked that another channel gets through is
+// replaced. What is for one queue alone (requeues, poisonings, delayed events) is tried for
+// as long as the context allows.
+//
 // A consumer has a prefetch of its Concurrency, so that what one can't take goes to
 // another. Acknowledgements of messages in a row are sent as one. A nacked message goes
 // back to the front of its queue; after ten times, on classic and ephemeral queues after

@@ -229,6 +229,7 @@ func TestLockIsNotLeftBehind(t *testing.T) {
 func TestNackedPublishIsSentAgain(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
+	b.out.nackDelay = 50 * time.Millisecond
 	full, err := b.raw.QueueDeclare("", false, true, true, false, amqp.Table{"x-max-length": int64(1), "x-overflow": "reject-publish"})
 	if err != nil {
 		t.Fatal(err)
@@ -242,7 +243,7 @@ func TestNackedPublishIsSentAgain(t *testing.T) {
 	select {
 	case err := <-result:
 		t.Fatalf("publish to a full queue: %v", err)
-	case <-time.After(4 * nackMinDelay):
+	case <-time.After(4 * b.out.nackDelay):
 	}
 	if _, ok, err := b.raw.Get(full.Name, true); !ok || err != nil {
 		t.Fatal(ok, err)

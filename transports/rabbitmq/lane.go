@@ -4,29 +4,44 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// lane is one publishing channel, made anew when it is lost. What was sent and not
-// confirmed then is in doubt, and is sent again with the same id: it may arrive twice,
-// and never not at all.
+// lane is one publish channel, which is reopened when it is lost. It writes the calls that
+// are under way in turn, some messages of each, so that a large batch does not hold up
+// the others.
 //
-//	queue ─► write ─► broker
-//	           │ sent, in order         confirm, nack, return
-//	           └──────────► collect ◄────────────────────────
+// What was sent and not confirmed when a connection is lost is sent again with the same id:
+// it may arrive twice, and never not at all. When the broker has closed the channel because
+// it refuses a message, it does not say which one, so what was not confirmed goes to the
+// isolator and the lane goes on with the rest.
+//
+//	queue ─► active ─► write ─► broker
+//	                     │ sent, in order          confirm, nack, return
+//	                     └───────────► collect ◄────────────────────────
 type lane struct {
-	conn   *connection
-	window int
-	log    *slog.Logger
-	queue  chan *call
-	gone   chan struct{} // closed when the lane has ended: calls that are still in it are in vain
+	conn     *connection
+	window   int
+	log      *slog.Logger
+	queue    chan *call
+	isolator *isolator
+	ended    func()
 
 	declare func(*amqp.Channel) error // what the channel publishes to
 
-	doubt []place // sent on a channel that was lost, in order
-	alone bool    // the broker closed the channel because of one of them: one at a time
+	active []*call // that are being written, in turn
+	doubt  []place // sent on a channel that was lost, in order
+
+	opened  atomic.Int64  // when the channel was, by the clock's nanoseconds
+	stale   atomic.Int64  // opened of the channel that is to be replaced
+	renewal chan struct{} // a signal that stale has changed
 }
+
+// turnLength is how many messages of one call are written before it is the next one's turn.
+const turnLength = 16
 
 // place is a message in its call.
 type place struct {
@@ -44,10 +59,13 @@ type sent struct {
 
 // run publishes until the connection is closed.
 func (l *lane) run() {
-	defer close(l.gone)
+	defer l.ended()
 	delay := firstDelay
 	for l.conn.ctx.Err() == nil {
-		ch, err := l.open()
+		ch, err := l.conn.channel(l.conn.ctx)
+		if err == nil {
+			err = prepare(ch, l.declare)
+		}
 		if err == nil {
 			newSession(l, ch).run()
 			delay = firstDelay
@@ -61,26 +79,42 @@ func (l *lane) run() {
 	}
 }
 
-// open makes the channel ready, its exchange included: it may have been deleted.
-func (l *lane) open() (*amqp.Channel, error) {
-	ch, err := l.conn.channel(l.conn.ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err = l.declare(ch); err == nil {
+// prepare makes a channel ready, its exchange included: it may have been deleted.
+func prepare(ch *amqp.Channel, declare func(*amqp.Channel) error) error {
+	err := declare(ch)
+	if err == nil {
 		err = ch.Confirm(false)
 	}
 	if err != nil {
 		_ = ch.Close() // it may be closed already, by err
-		return nil, err
 	}
-	return ch, nil
+	return err
+}
+
+const (
+	renewAge  = 3 * time.Second // of a channel before it is replaced
+	drainTime = 5 * time.Second // for the confirms of a channel that is to be replaced
+)
+
+// renew replaces the channel that was opened then. RabbitMQ 3.10 nacks every message to a
+// quorum queue on a channel whose first message to it met the election of a leader, for
+// minutes, while other channels get theirs through.
+func (l *lane) renew(opened int64) {
+	if l.opened.Load() != opened || time.Now().UnixNano()-opened < int64(renewAge) {
+		return
+	}
+	l.stale.Store(opened)
+	select {
+	case l.renewal <- struct{}{}:
+	default:
+	}
 }
 
 // session is a lane's life on one channel.
 type session struct {
 	*lane
 	ch      *amqp.Channel
+	since   int64         // when the channel was opened
 	tokens  chan struct{} // one for each place in the window that is taken
 	sent    chan sent     // in the order of sending
 	returns chan amqp.Return
@@ -91,20 +125,19 @@ type session struct {
 }
 
 func newSession(l *lane, ch *amqp.Channel) *session {
-	window := l.window
-	if l.alone {
-		window = 1
-	}
-	return &session{
-		lane: l, ch: ch,
-		tokens:  make(chan struct{}, window),
-		sent:    make(chan sent, window),
+	s := &session{
+		lane: l, ch: ch, since: time.Now().UnixNano(),
+		tokens:  make(chan struct{}, l.window),
+		sent:    make(chan sent, l.window),
 		returns: ch.NotifyReturn(make(chan amqp.Return)), // without a buffer: taken before the confirm that follows it
 		closed:  ch.NotifyClose(make(chan *amqp.Error, 1)),
 	}
+	l.opened.Store(s.since)
+	return s
 }
 
-// run publishes until the channel is lost, and leaves what is in doubt in the lane.
+// run publishes until the channel is lost or to be replaced, and leaves what is in doubt to
+// the lane's next channel, or to the isolator when the broker has refused a part of it.
 func (s *session) run() {
 	var collector sync.WaitGroup
 	collector.Go(s.collect)
@@ -116,47 +149,103 @@ func (s *session) run() {
 		s.cause = err
 	}
 	s.doubt = slices.Concat(s.lost, unwritten)
-	if s.cause == nil || connectionFault(s.cause) || len(s.lost) == 0 {
-		s.alone = s.alone && len(s.doubt) > 0
-		return
+	if s.cause != nil && !connectionFault(s.cause) && len(s.lost) > 0 {
+		s.isolate()
 	}
-	if s.alone { // then the broker had this one only, and it is the one that it refuses
-		p := s.doubt[0]
-		p.call.settle(p.index, channelError(s.cause))
-		s.doubt = s.doubt[1:]
-	}
-	s.alone = true
 }
 
-// write sends what is in doubt, then what comes. It returns what was taken from the
-// queue, or was in doubt, and could not be written.
+// isolate gives what is in doubt to the isolator. The calls that it is part of wait for it,
+// so that their messages keep their order.
+func (s *session) isolate() {
+	for len(s.doubt) > 0 {
+		j := job{call: s.doubt[0].call, last: true}
+		s.doubt = slices.DeleteFunc(s.doubt, func(p place) bool {
+			if p.call != j.call {
+				return false
+			}
+			j.indexes = append(j.indexes, p.index)
+			return true
+		})
+		s.active = slices.DeleteFunc(s.active, func(c *call) bool { return c == j.call })
+		s.isolator.add(j)
+	}
+}
+
+// write sends what is in doubt, then what comes. It returns what was in doubt and could
+// not be written.
 func (s *session) write() (unwritten []place) {
 	for i, p := range s.doubt {
 		if !s.put(p) {
 			return s.doubt[i:]
 		}
 	}
-	if s.alone { // wait for the last one; the next session has the whole window
-		s.take()
-		return nil
+	for s.admit() {
+		kept := s.active[:0]
+		for i, c := range s.active {
+			if !s.writeSome(c) {
+				s.active = append(kept, s.active[i:]...)
+				return nil
+			}
+			if c.next < len(c.messages) {
+				kept = append(kept, c)
+			}
+		}
+		clear(s.active[len(kept):])
+		s.active = kept
 	}
-	for {
+	return nil
+}
+
+// admit makes the calls active that have come, and waits for one while there is none. It
+// reports false when the channel is lost or was replaced.
+func (s *session) admit() bool {
+	for s.stale.Load() != s.since {
+		if len(s.active) > 0 {
+			select {
+			case c := <-s.queue:
+				s.active = append(s.active, c)
+				continue
+			default:
+				return true
+			}
+		}
 		select {
 		case c := <-s.queue:
-			for i := range c.messages {
-				if !s.put(place{c, i}) {
-					for ; i < len(c.messages); i++ {
-						unwritten = append(unwritten, place{c, i})
-					}
-					return unwritten
-				}
-			}
+			s.active = append(s.active, c)
+		case <-s.renewal:
 		case s.cause = <-s.closed:
-			return nil
+			return false
 		case <-s.conn.ctx.Done():
-			return nil
+			return false
 		}
 	}
+	s.drain()
+	return false
+}
+
+// drain waits until everything is confirmed, so that nothing is in doubt.
+func (s *session) drain() {
+	late := time.NewTimer(drainTime)
+	defer late.Stop()
+	for range s.window {
+		select {
+		case s.tokens <- struct{}{}:
+		case s.cause = <-s.closed:
+			return
+		case <-late.C:
+			return
+		}
+	}
+}
+
+// writeSome writes the next messages of a call. It reports false when the channel is lost.
+func (s *session) writeSome(c *call) bool {
+	for end := min(c.next+turnLength, len(c.messages)); c.next < end; c.next++ {
+		if !c.isApart(c.next) && !s.put(place{c, c.next}) {
+			return false
+		}
+	}
+	return true
 }
 
 // put writes one message, waiting for its place in the window and for the broker to
@@ -217,7 +306,7 @@ func (s *session) collect() {
 		case !m.confirm.Acked() && s.ch.IsClosed():
 			s.lost = append(s.lost, m.place)
 		case !m.confirm.Acked():
-			m.call.settle(m.index, errNacked)
+			m.call.nack(m.index, s)
 		case takeReturn(&returned, m.message()):
 			m.call.settle(m.index, errReturned)
 		default:

@@ -75,24 +75,15 @@ func Open(ctx context.Context, cfg Config) (*Transport, error) {
 		t.pub.close()
 		return nil, fmt.Errorf("rabbitmq: %w", err)
 	}
-	for range cfg.PublishChannels {
-		lane := &lane{
-			conn: t.pub, window: cfg.ConfirmWindow, log: cfg.Logger, declare: t.declareAgain,
-			queue: make(chan *call, laneQueue), gone: make(chan struct{}),
-		}
-		t.out.lanes = append(t.out.lanes, lane)
-		t.pub.spawn(lane.run)
-	}
+	t.out.start(t.pub, cfg, t.declareExchanges, t.declareAgain)
 	return t, nil
 }
-
-// laneQueue is how many calls may wait for a lane without a goroutine that blocks.
-const laneQueue = 64
 
 // Publish sends messages to a topic. It returns when the broker has confirmed them, so
 // when every queue that they are for has them on disk, on a majority of its nodes for
 // quorum queues. It waits while there is no connection or the broker is short of
-// resources; on a lost connection, what is in doubt is sent again with the same id.
+// resources; on a lost connection, what is in doubt is sent again with the same id. What a
+// queue refuses is tried 5 times more, over half a minute.
 //
 // Errors are [transports.ErrTooLarge] for a payload over MaxMessageBytes or metadata
 // over a frame (128 KiB in all), [ErrUnroutable] under [Refuse], and why the context
