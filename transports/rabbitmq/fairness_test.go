@@ -68,7 +68,7 @@ func TestLargeBatchDoesNotHoldUpOthers(t *testing.T) {
 // closes it for others once.
 func TestRefusedPublisherDisturbsOthersOnce(t *testing.T) {
 	t.Parallel()
-	f := newFrames(t, brokerURL(t))
+	f := newMethodProxy(t, brokerURL(t))
 	b := newBench(t, nil)
 	s := b.sub("s", 1)
 	b.declared(s)

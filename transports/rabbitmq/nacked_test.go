@@ -138,7 +138,7 @@ func TestNackedRequeueIsTriedOn(t *testing.T) {
 // the election of a leader. Others get theirs through, so the channel is replaced.
 func TestNackingChannelIsReplaced(t *testing.T) {
 	t.Parallel()
-	f := newFrames(t, brokerURL(t))
+	f := newMethodProxy(t, brokerURL(t))
 	b := newBench(t, nil)
 	b.declared(b.sub("s", 1))
 	cfg := b.cfg

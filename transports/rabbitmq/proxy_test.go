@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// frames is a proxy to a broker that looks at the methods on their way, and may change them.
-type frames struct {
+// methodProxy is a proxy to a broker that looks at the methods on their way, and may change them.
+type methodProxy struct {
 	url string
 
 	mu     sync.Mutex                                          // guards what follows, and the calls of change
@@ -27,7 +27,7 @@ const (
 	basicNack      = 60<<16 | 120
 )
 
-func newFrames(t *testing.T, target string) *frames {
+func newMethodProxy(t *testing.T, target string) *methodProxy {
 	t.Helper()
 	u, err := url.Parse(target)
 	if err != nil {
@@ -39,7 +39,7 @@ func newFrames(t *testing.T, target string) *frames {
 		t.Fatal(err)
 	}
 	u.Host = listener.Addr().String()
-	f := &frames{url: u.String()}
+	f := &methodProxy{url: u.String()}
 	var serving sync.WaitGroup
 	t.Cleanup(func() {
 		_ = listener.Close()
@@ -76,7 +76,7 @@ func newFrames(t *testing.T, target string) *frames {
 }
 
 // pass passes a frame on (AMQP 0-9-1, section 4.2.3): its type, channel and size, the payload, an end mark.
-func (f *frames) pass(to io.Writer, from io.Reader, look func(channel uint16, payload []byte)) error {
+func (f *methodProxy) pass(to io.Writer, from io.Reader, look func(channel uint16, payload []byte)) error {
 	head := make([]byte, 7)
 	if _, err := io.ReadFull(from, head); err != nil {
 		return err
@@ -93,7 +93,7 @@ func (f *frames) pass(to io.Writer, from io.Reader, look func(channel uint16, pa
 	return err
 }
 
-func (f *frames) sent(_ uint16, payload []byte) {
+func (f *methodProxy) sent(_ uint16, payload []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if binary.BigEndian.Uint32(payload) == channelOpen {
@@ -101,7 +101,7 @@ func (f *frames) sent(_ uint16, payload []byte) {
 	}
 }
 
-func (f *frames) received(channel uint16, payload []byte) {
+func (f *methodProxy) received(channel uint16, payload []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.change != nil {
@@ -110,7 +110,7 @@ func (f *frames) received(channel uint16, payload []byte) {
 }
 
 // channels returns how many channels were opened so far.
-func (f *frames) channels() int {
+func (f *methodProxy) channels() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.opened
