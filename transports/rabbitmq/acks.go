@@ -18,11 +18,13 @@ type acks struct {
 
 	sendMu sync.Mutex // held while sending; taken before mu
 
-	mu     sync.Mutex // guards what follows
-	acked  []uint64   // to be sent
-	nacked []uint64   // to be sent
+	mu       sync.Mutex // guards what follows
+	acked    []uint64   // to be sent
+	returned []giveBack // to be sent
 
-	spareAcked, spareNacked []uint64 // sent, to be used again; guarded by sendMu
+	spareAcked    []uint64   // sent, to be used again; guarded by sendMu, as the next two are
+	spareReturned []giveBack // sent, to be used again
+	sent          int        // acknowledgements, each of one or more messages
 
 	// Of sending, guarded by sendMu. floor is the highest tag up to which all are
 	// settled; ahead are the states of those beyond it, a ring by tag, of which known are
@@ -46,13 +48,20 @@ type ackState uint8
 const (
 	unsettled ackState = iota
 	acked              // and the broker has to be told still
-	told               // acknowledged or nacked
+	told               // acknowledged or given back
 )
+
+// giveBack is a message that goes back to the queue.
+type giveBack struct {
+	tag uint64
+	how returning
+}
 
 // acknowledger is the part of a channel that acks needs.
 type acknowledger interface {
 	Ack(tag uint64, multiple bool) error
 	Nack(tag uint64, multiple, requeue bool) error
+	Reject(tag uint64, requeue bool) error
 }
 
 var _ acknowledger = (*amqp.Channel)(nil)
@@ -70,9 +79,9 @@ func (a *acks) ack(tag uint64) {
 	a.signal()
 }
 
-func (a *acks) nack(tag uint64) {
+func (a *acks) giveBack(tag uint64, how returning) {
 	a.mu.Lock()
-	a.nacked = append(a.nacked, tag)
+	a.returned = append(a.returned, giveBack{tag, how})
 	a.mu.Unlock()
 	a.signal()
 }
@@ -96,25 +105,29 @@ func (a *acks) run() {
 	}
 }
 
-// flush sends what is settled. Errors are those of a lost channel, from which the broker
-// takes everything back.
-func (a *acks) flush() {
+// flush sends what is settled, and returns how many acknowledgements were sent on this
+// channel. Errors are those of a lost channel, from which the broker takes everything back.
+func (a *acks) flush() int {
 	a.sendMu.Lock()
 	defer a.sendMu.Unlock()
 	a.mu.Lock()
-	newAcked, newNacked := a.acked, a.nacked
-	a.acked, a.nacked = a.spareAcked[:0], a.spareNacked[:0]
+	newAcked, newReturned := a.acked, a.returned
+	a.acked, a.returned = a.spareAcked[:0], a.spareReturned[:0]
 	a.mu.Unlock()
-	a.spareAcked, a.spareNacked = newAcked, newNacked
+	a.spareAcked, a.spareReturned = newAcked, newReturned
 
-	for _, tag := range newNacked {
-		_ = a.ch.Nack(tag, false, true)
-		*a.state(tag) = told
+	for _, back := range newReturned {
+		if back.how == refused {
+			_ = a.ch.Reject(back.tag, true)
+		} else {
+			_ = a.ch.Nack(back.tag, false, true)
+		}
+		*a.state(back.tag) = told
 	}
 	for _, tag := range newAcked {
 		*a.state(tag) = acked
 	}
-	a.known += len(newNacked) + len(newAcked)
+	a.known += len(newReturned) + len(newAcked)
 	// The row that begins behind the floor is one acknowledgement, of its last message
 	// that the broker waits for.
 	last, untold := uint64(0), 0
@@ -133,16 +146,19 @@ func (a *acks) flush() {
 	}
 	if untold > 0 {
 		_ = a.ch.Ack(last, untold > 1)
+		a.sent++
 	}
 	for _, tag := range newAcked {
 		if tag > a.floor {
 			_ = a.ch.Ack(tag, false)
+			a.sent++
 			*a.state(tag) = told
 		}
 	}
 	if a.known == 0 && len(a.ahead) > keepRing {
 		a.ahead = make([]ackState, smallRing)
 	}
+	return a.sent
 }
 
 // state returns the place of a tag beyond the floor, where every tag is until it is

@@ -44,6 +44,8 @@ func (b *fakeBroker) Ack(tag uint64, multiple bool) error { return b.settle(tag,
 
 func (b *fakeBroker) Nack(tag uint64, multiple, _ bool) error { return b.settle(tag, multiple, "nack") }
 
+func (b *fakeBroker) Reject(tag uint64, _ bool) error { return b.settle(tag, false, "reject") }
+
 func newFakeBroker(n uint64) *fakeBroker {
 	b := &fakeBroker{gone: make(map[uint64]string)}
 	for tag := uint64(1); tag <= n; tag++ {
@@ -71,7 +73,7 @@ func TestAcksInARowAreOne(t *testing.T) {
 	flush(3, 2, 1)
 	flush(5, 7) // 4 is missing
 	flush(4)    // 5 was told already, so the row ends at 4 for the broker
-	a.nack(6)
+	a.giveBack(6, untouched)
 	a.flush()
 	flush(9, 8)
 	a.flush() // nothing to say
@@ -106,10 +108,14 @@ func TestAcksInAnyOrder(t *testing.T) {
 		}
 		for _, i := range order {
 			tag := uint64(i) + 1
-			if rand.N(5) == 0 {
+			switch rand.N(10) {
+			case 0:
 				want[tag] = "nack"
-				a.nack(tag)
-			} else {
+				a.giveBack(tag, untouched)
+			case 1:
+				want[tag] = "reject"
+				a.giveBack(tag, refused)
+			default:
 				want[tag] = "ack"
 				a.ack(tag)
 			}
@@ -162,7 +168,9 @@ func (f ackFunc) Ack(tag uint64, multiple bool) error {
 	return nil
 }
 
-func (ackFunc) Nack(uint64, bool, bool) error { panic("a message is refused") }
+func (ackFunc) Nack(uint64, bool, bool) error { panic("a message is given back") }
+
+func (ackFunc) Reject(uint64, bool) error { panic("a message is refused") }
 
 func TestAcksAreSentBySignal(t *testing.T) {
 	t.Parallel()

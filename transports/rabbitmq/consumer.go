@@ -2,7 +2,6 @@ package rabbitmq
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -14,32 +13,11 @@ import (
 	"github.com/gotidings/tidings/transports"
 )
 
-// What the count of a message's earlier deliveries means. Each delivery that was not
-// settled counts: of a process that died, and of one that was shut down or lost its
-// connection with the message on its hands.
-const (
-	// suspectAfter: such a message may have ended the process, so it is handled alone,
-	// and what was delivered beside it is not to blame for the next time.
-	suspectAfter = 2
-
-	// renewAfter: a message that is given back by a process that lives is given back as
-	// a copy, whose count begins anew. The broker's limit is for those that kill.
-	renewAfter = 10
-
-	// crashLimit: nobody who was alive has given it back for so long that it must be
-	// what they die of. It is poisoned.
-	crashLimit = 20
-
-	// orderedCrashLimit is that of ordered subscriptions, in which a copy would lose its
-	// place, so that those who live count too: each deploy, and each 15 minutes of a pause,
-	// after which what is held goes back. It is ten days of pause.
-	orderedCrashLimit = 1000
-)
-
 // consumer is one Subscribe.
 //
-//	careful ──── a message that is no suspect ───► wide ─── intake ends ──► draining ──► done
-//	   ▲  one message at a time                     │  Concurrency at a time
+//	careful ──── a message that is no suspect, ──► wide ─── intake ends ──► draining ──► done
+//	   ▲         or a suspect is handled            │  Concurrency at a time
+//	   │  one message at a time                     │
 //	   └────── the channel is lost, or cancelled ◄──┘       Close, from anywhere: done at once
 //
 // A process that dies of a message takes those with it that were delivered beside it, and
@@ -61,71 +39,16 @@ type consumer struct {
 	progress atomic.Bool    // one was acknowledged since the last back-off of an ordered subscription
 	watchers sync.WaitGroup // of messages in flight
 
+	suspects suspects
+	confined bool // the messages in flight are suspects, which other messages are kept apart from
+
+	older         olderQueues
+	warnedOfOlder bool
+
 	told     bool // the receiver calls settle; else watch, a goroutine for each message in flight
 	flightMu sync.Mutex
 	flights  map[*message.Message]flight // those that settle waits for; guarded by flightMu
 }
-
-// reception is a consumer's life on one channel.
-type reception struct {
-	ch         *amqp.Channel
-	tag        string // of the consumer
-	acks       *acks
-	deliveries <-chan amqp.Delivery
-	lost       <-chan *amqp.Error // the client closes it
-	cause      *amqp.Error        // taken from lost
-	careful    bool               // with a prefetch of 1
-	gaveUp     bool               // a message of an ordered subscription
-	returned   chan struct{}      // a signal that an ordered subscription has to begin anew
-}
-
-// canCount reports whether the broker counts the deliveries of the queue's messages.
-func (c *consumer) canCount() bool { return !c.sub.Ephemeral && c.t.cfg.QueueType == Quorum }
-
-// beginsCarefully reports whether to take one message at a time at first. An ordered
-// subscription does not: the broker puts what is given back behind all else that was,
-// so its order is kept only if a consumer takes, and gives back, as many as the one before.
-func (c *consumer) beginsCarefully() bool {
-	return c.canCount() && !c.sub.Ordered && c.sub.Concurrency > 1
-}
-
-// receive declares the subscription and begins to consume.
-func (c *consumer) receive(ctx context.Context, careful bool) (*reception, error) {
-	if err := c.t.con.start(ctx); err != nil {
-		return nil, err
-	}
-	r := &reception{tag: c.sub.Name, careful: careful, returned: make(chan struct{}, 1)}
-	_, err := c.t.con.open(ctx, func(ch *amqp.Channel) error {
-		if err := c.t.declareExchanges(ch); err != nil {
-			return err
-		}
-		if err := c.t.declareSubscription(ch, c.sub); err != nil {
-			return err
-		}
-		if err := c.declareDelays(ctx, ch); err != nil {
-			return err
-		}
-		r.ch, r.lost = ch, ch.NotifyClose(make(chan *amqp.Error, 1))
-		return r.consume(c.t.names.queue(c.sub.Name), c.sub.Concurrency)
-	})
-	if err != nil {
-		return nil, err
-	}
-	r.acks = newAcks(r.ch)
-	return r, nil
-}
-
-// declareDelays makes the delay queues before the first message fails. Failures come when
-// something breaks, and a broker that dies within a second of making a queue may lose it.
-func (c *consumer) declareDelays(ctx context.Context, ch *amqp.Channel) error {
-	if c.sub.Ephemeral {
-		return nil
-	}
-	return c.t.delays.do(ctx, func() error { return c.t.declareDelays(ch) })
-}
-
-// maxPrefetch is what the protocol can say, in 16 bits.
-const maxPrefetch = 1<<16 - 1
 
 // run delivers until the subscription ends.
 func (c *consumer) run(r *reception) {
@@ -138,7 +61,7 @@ func (c *consumer) run(r *reception) {
 	for r != nil {
 		why := c.deliverAll(r)
 		if why == outOfOrder { // what is in flight is finished before the rest comes again
-			if why = c.atMost(0, c.intake.Done()); why == goOn {
+			if why = c.atMost(0, c.intake.Done(), nil); why == goOn {
 				why = outOfOrder
 			}
 			// One that is nacked each time must not go round, and be counted, without a pause.
@@ -156,19 +79,31 @@ func (c *consumer) run(r *reception) {
 		if cut || why == channelLost {
 			lost = r.reason()
 		}
-		r.close()
+		c.close(r)
 		if why == intakeEnded || why == killed {
 			return
 		}
 		if lost != nil {
 			c.interrupted(lost)
 		}
-		if why == channelLost && !cut {
-			sleep(c.intake, newsOfDeletion) // cancelled by the broker: the queue is gone
+		if lost != nil && !isLost(lost) {
+			c.afterLoss()
 		}
 		r = c.again(why == channelLost && c.beginsCarefully(), lost)
 	}
-	c.atMost(0, nil) // what is in flight has nowhere to be settled, and is still the receiver's
+	c.atMost(0, nil, nil) // what is in flight has nowhere to be settled, and is still the receiver's
+}
+
+// afterLoss waits before a consumer that the broker has ended, and not the connection,
+// consumes again: until the broker has told every consumer that the queue is gone, if it is,
+// and until a message can be handled. Where messages have timed out, that can take long, and
+// other processes handle the subscription meanwhile.
+func (c *consumer) afterLoss() {
+	clear(c.older) // the queue may be made again
+	sleep(c.intake, newsOfDeletion)
+	if !c.sub.Ephemeral {
+		c.atMost(c.sub.Concurrency-1, c.intake.Done(), nil)
+	}
 }
 
 // interrupted tells the receiver why the subscription receives nothing, or with nil that it
@@ -177,24 +112,6 @@ func (c *consumer) interrupted(cause error) {
 	if c.sub.OnInterruption != nil {
 		c.sub.OnInterruption(transports.Interruption{Cause: cause, Missing: cause != nil && c.sub.Ephemeral})
 	}
-}
-
-// reason returns why the channel delivers no more.
-func (r *reception) reason() error {
-	select {
-	case err := <-r.lost:
-		if err != nil {
-			r.cause = err
-		}
-	default:
-	}
-	switch {
-	case r.cause != nil:
-		return r.cause
-	case r.ch.IsClosed():
-		return errLost
-	}
-	return errCancelled
 }
 
 // outcome is why deliverAll returned.
@@ -210,44 +127,26 @@ const (
 
 // deliverAll hands on what comes.
 func (c *consumer) deliverAll(r *reception) outcome {
-	suspect := false // the last message was one, and has the subscription to itself
 	for {
-		limit := c.sub.Concurrency - 1
-		if suspect {
-			limit = 0
-		}
-		if why := c.atMost(limit, c.intake.Done()); why != goOn {
+		if why := c.atMost(c.sub.Concurrency-1, c.intake.Done(), r.lost); why != goOn {
 			return why
 		}
-		if c.intake.Err() != nil { // or chance would decide, message by message
+		switch { // or chance would decide, message by message
+		case c.intake.Err() != nil:
 			return intakeEnded
+		case r.isLost():
+			return channelLost
 		}
 		select {
 		case d, ok := <-r.deliveries:
-			if !ok {
+			if !ok || r.isLost() { // what is lost may be another consumer's by now
 				return channelLost
 			}
-			n := deliveries(&d)
-			suspect = n >= suspectAfter
-			switch {
-			case r.careful && !suspect:
-				if why := c.widen(r, &d); why != goOn {
-					return why
-				}
-				continue
-			case suspect && c.hopeless(r, n):
-				if why := c.giveUp(r, &d, n); why != goOn {
-					return why
-				}
-				continue
-			case suspect:
-				if why := c.atMost(0, c.intake.Done()); why != goOn {
-					return why
-				}
-			}
-			if why := c.deliver(r, &d); why != goOn {
+			if why := c.receive(r, &d); why != goOn {
 				return why
 			}
+		case <-r.lost:
+			return channelLost
 		case <-r.returned:
 			return outOfOrder
 		case <-c.intake.Done():
@@ -258,54 +157,49 @@ func (c *consumer) deliverAll(r *reception) outcome {
 	}
 }
 
-// widen delivers the first message that is no suspect, and takes many at a time from
-// then on, which a consumer can't change for itself: another one takes its place.
-func (c *consumer) widen(r *reception, d *amqp.Delivery) outcome {
-	if err := r.ch.Cancel(r.tag, false); err != nil {
-		return channelLost
+// receive delivers a message as soon as its count allows, or poisons it.
+func (c *consumer) receive(r *reception, d *amqp.Delivery) outcome {
+	n := deliveries(d)
+	if c.hopeless(r, n) {
+		return c.giveUp(r, d, n)
 	}
-	r.tag += "+"
-	r.careful = false
-	if err := r.consume(c.t.names.queue(c.sub.Name), c.sub.Concurrency); err != nil {
-		return channelLost
+	if r.careful && c.suspects.room(n, c.sub.Concurrency) > 1 {
+		if err := r.widen(c.t.names.queue(c.sub.Name), c.sub.Concurrency); err != nil {
+			return channelLost
+		}
 	}
-	return c.deliver(r, d)
-}
-
-// consume makes r's channel consume with the prefetch of its mode.
-func (r *reception) consume(queue string, prefetch int) (err error) {
-	if r.careful {
-		prefetch = 1
+	why := c.admit(r, n)
+	if why == goOn {
+		return c.deliver(r, d)
 	}
-	if err := r.ch.Qos(min(prefetch, maxPrefetch), 0, false); err != nil {
-		return fmt.Errorf("set prefetch: %w", err)
+	if why == intakeEnded {
+		c.giveBack(r, d, untouched)
 	}
-	r.deliveries, err = r.ch.Consume(queue, r.tag, false, false, false, false, nil)
-	return explain(toConsume, "queue", queue, err)
-}
-
-// hopeless reports whether a message is to be given up without another try. In an ordered
-// subscription those behind a message that kills were delivered as often as it was, so
-// only the first one is, until the next crash tells that it was not the only one.
-func (c *consumer) hopeless(r *reception, deliveries int) bool {
-	if c.sub.Ordered {
-		return deliveries >= orderedCrashLimit && !r.gaveUp
-	}
-	return deliveries >= crashLimit
+	return why
 }
 
 // atMost waits until no more than n messages are in flight.
-func (c *consumer) atMost(n int, stop <-chan struct{}) outcome {
+func (c *consumer) atMost(n int, stop, lost <-chan struct{}) outcome {
 	for c.inFlight.Load() > int64(n) {
-		select {
-		case <-c.settled:
-		case <-stop:
-			return intakeEnded
-		case <-c.base.Done():
-			return killed
+		if why := c.nextSettled(stop, lost); why != goOn {
+			return why
 		}
 	}
 	return goOn
+}
+
+// nextSettled waits until a message is settled.
+func (c *consumer) nextSettled(stop, lost <-chan struct{}) outcome {
+	select {
+	case <-c.settled:
+		return goOn
+	case <-stop:
+		return intakeEnded
+	case <-lost:
+		return channelLost
+	case <-c.base.Done():
+		return killed
+	}
 }
 
 // deliver offers a message to the receiver.
@@ -313,6 +207,9 @@ func (c *consumer) deliver(r *reception, d *amqp.Delivery) outcome {
 	msg := decode(d, c.t.cfg.Exchange)
 	msg.SetContext(c.base)
 	f := flight{r, d}
+	if r.isLost() { // or chance would decide
+		return channelLost
+	}
 	c.takeOff(msg, f)
 	select {
 	case c.out <- msg:
@@ -322,7 +219,7 @@ func (c *consumer) deliver(r *reception, d *amqp.Delivery) outcome {
 		return goOn
 	case <-c.intake.Done():
 		c.withdraw(msg)
-		c.giveBack(r, d)
+		c.giveBack(r, d, untouched)
 		return intakeEnded
 	case <-c.base.Done():
 		c.withdraw(msg)
@@ -330,7 +227,7 @@ func (c *consumer) deliver(r *reception, d *amqp.Delivery) outcome {
 	case <-r.returned: // this one is behind it
 		c.withdraw(msg)
 		return outOfOrder
-	case r.cause = <-r.lost: // the message comes again
+	case <-r.lost: // the message comes again
 		c.withdraw(msg)
 		return channelLost
 	}
@@ -359,7 +256,7 @@ func (c *consumer) again(careful bool, lost error) *reception {
 		}
 		if err == nil {
 			var r *reception
-			if r, err = c.receive(ctx, careful); err == nil {
+			if r, err = c.consume(ctx, careful); err == nil {
 				if interrupted {
 					c.interrupted(nil)
 				}
@@ -386,19 +283,11 @@ func (c *consumer) drain(r *reception) {
 		_ = r.ch.Cancel(r.tag, false) // if it is lost, so is what follows
 		var giving sync.WaitGroup     // together: each may wait for the broker to take a copy
 		for d := range r.deliveries {
-			giving.Go(func() { c.giveBack(r, &d) })
+			giving.Go(func() { c.giveBack(r, &d, untouched) })
 		}
 		giving.Wait()
 	}
-	if c.atMost(0, nil) == goOn && c.sub.Ephemeral {
+	if c.atMost(0, nil, nil) == goOn && c.sub.Ephemeral {
 		_, _ = r.ch.QueueDelete(c.t.names.poison(c.sub.Name), false, false, false) // else it goes with the connection
 	}
-}
-
-// close tells the broker what is settled and closes the channel, which gives back the
-// rest.
-func (r *reception) close() {
-	r.acks.flush()
-	_ = r.ch.Close() // it may be lost already
-	r.acks.close()
 }

@@ -79,11 +79,16 @@
 // # Messages that kill
 //
 // The broker counts deliveries that nobody settled. A message with two of them is handled
-// alone, so that others are not to blame for the next crash, and a new consumer takes one
-// message at a time until one comes that has none. After 20, without a process that gave
-// it back alive, a message goes to the poison queue with that as its reason. Deploys
-// poison nothing. The delivery limit of the queue, 2000, is for processes that do not even
-// get that far.
+// apart from others, which are then not to blame for the next crash: alone at first, and as
+// long as none kills, 2, 4, 8 such messages together. A new consumer takes one message at a
+// time until one comes that is no suspect, or until a suspect is handled. After 20 crashes,
+// without a process that gave it back alive, a message goes to the poison queue with that as
+// its reason. Deploys poison nothing. The delivery limit of the queue, 2000, is for processes
+// that do not even get that far.
+//
+// RabbitMQ before 4.3 counts everything that is returned, also by a shutdown. From 4.3 on it
+// counts what was rejected and what a lost channel or connection held; a shutdown nacks
+// what it returns, and leaves no mark.
 //
 // In an ordered subscription a message can't be given back without being counted, and
 // those behind it are counted with it; there it takes 1000.
@@ -98,8 +103,15 @@
 // what is in flight or delayed. Listing a poison queue takes its messages into memory.
 //
 // A message that is unsettled for longer than the broker's consumer timeout, 30 minutes by
-// default, makes the broker close the channel: all that is in flight in that consumer
-// comes again, while it may still be handled. When somebody else deletes the exchange,
+// default, makes the broker close the channel, or cancel the consumer from 4.3 on: all that
+// is in flight in that consumer comes again, while it may still be handled. What is not yet
+// handled is left to other processes. The log says why, and the consumer begins again once a
+// handler is free. Ordered subscriptions ask for 24 hours, which 3.10 and 3.11 ignore, and so
+// do queues that an earlier version made on 3.12 to 4.2.
+//
+// RabbitMQ 4.3 keeps what the consumers of a dead node hold, for 60 seconds by default; the
+// queues of this package make that 5 seconds. For a queue that an earlier version made,
+// the log has a policy that does the same. When somebody else deletes the exchange,
 // it is declared again, but bindings are not: subscriptions bind when they consume anew,
 // and delayed events with the next delayed one.
 //

@@ -3,15 +3,9 @@ package rabbitmq
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
-	"os"
-	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	amqp "github.com/rabbitmq/amqp091-go"
-
-	"github.com/gotidings/tidings/transports"
 )
 
 // flight is a delivery that the receiver has.
@@ -72,12 +66,14 @@ func (c *consumer) watch(msg *message.Message, f flight) {
 
 func (c *consumer) ack(f flight) {
 	c.progress.Store(true)
+	c.suspects.survived(deliveries(f.d))
 	f.r.acks.ack(f.d.DeliveryTag)
 	c.landed()
 }
 
 func (c *consumer) nack(f flight) {
-	c.giveBack(f.r, f.d)
+	c.suspects.survived(deliveries(f.d) + 1) // the count that it comes back with
+	c.giveBack(f.r, f.d, refused)
 	c.landed()
 }
 
@@ -99,10 +95,22 @@ func (c *consumer) land() {
 	c.watchers.Wait()
 }
 
+// returning is how a message goes back to its queue.
+type returning bool
+
+const (
+	refused   returning = true  // by a receiver: the broker counts it
+	untouched returning = false // no receiver has had it
+)
+
 // giveBack returns a message to its queue, to its old place if its count allows. That of
 // an ordered subscription is left to the end of the channel, which gives back all that is
 // unsettled in its order: by itself it would come behind those that are here already.
-func (c *consumer) giveBack(r *reception, d *amqp.Delivery) {
+//
+// A refused message is rejected: a nacked one is not counted from RabbitMQ 4.3 on, so it
+// would go round as fast as the network allows. Once the intake has ended it does not come
+// back here, and a shutdown is not the message's fault.
+func (c *consumer) giveBack(r *reception, d *amqp.Delivery, how returning) {
 	if c.sub.Ordered {
 		select {
 		case r.returned <- struct{}{}:
@@ -112,12 +120,15 @@ func (c *consumer) giveBack(r *reception, d *amqp.Delivery) {
 	}
 	// Where the broker does not count, the second time is late enough: a message that is
 	// nacked each time must not go round as fast as the network allows.
-	again := !c.canCount() && d.Redelivered && c.intake.Err() == nil
+	if c.intake.Err() != nil {
+		how = untouched
+	}
+	again := !c.canCount() && d.Redelivered && how == refused
 	if (again || deliveries(d) >= renewAfter) && c.renew(r, d) {
 		r.acks.ack(d.DeliveryTag)
 		return
 	}
-	r.acks.nack(d.DeliveryTag)
+	r.acks.giveBack(d.DeliveryTag, how)
 }
 
 // renew sends a copy of a message, which comes in a while and whose count begins anew.
@@ -136,35 +147,4 @@ func (c *consumer) renew(r *reception, d *amqp.Delivery) bool {
 		}
 	}
 	return false
-}
-
-// giveUp poisons a message that seems to end the processes that handle it.
-func (c *consumer) giveUp(r *reception, d *amqp.Delivery, n int) outcome {
-	msg := decode(d, c.t.cfg.Exchange)
-	host, _ := os.Hostname() // empty when unknown
-	p := transports.ReadPoisoned(msg)
-	p.Reason = fmt.Sprintf("delivered %d times and settled by nobody: the process that handles it seems to die of it", n)
-	p.LastFailure = time.Now()
-	p.Subscription, p.Topic, p.Host = c.sub.Name, transports.Topic(msg), host
-	transports.WritePoisoned(p)
-	for {
-		err := c.t.poison(c.base, c.sub.Name, msg)
-		if err == nil {
-			c.log.Error("a message is poisoned: the processes that handle it seem to die of it", slog.String("event_id", msg.UUID), slog.Int("deliveries", n))
-			r.acks.ack(d.DeliveryTag)
-			r.gaveUp = true
-			return goOn
-		}
-		c.log.Error("poison queue can't be written; the subscription waits until it can", slog.Any("error", err))
-		timer := time.NewTimer(patience)
-		select {
-		case <-timer.C:
-		case <-c.intake.Done():
-			return intakeEnded
-		case <-c.base.Done():
-			return killed
-		case r.cause = <-r.lost:
-			return channelLost
-		}
-	}
 }

@@ -42,7 +42,7 @@ func (t *Transport) subscribe(ctx context.Context, s transports.Subscription, to
 	c := &consumer{
 		t: t, sub: s, log: t.log.With(slog.String("subscription", s.Name)), out: make(chan *message.Message),
 		intake: ctx, base: base, end: end, settled: make(chan struct{}, 1),
-		told: told, flights: make(map[*message.Message]flight),
+		told: told, flights: make(map[*message.Message]flight), older: make(olderQueues),
 	}
 	if err := t.add(c); err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func (c *consumer) begin(ctx context.Context) (_ *reception, err error) {
 	if c.removals, err = c.t.removals(ctx, c.sub.Name); err != nil {
 		return nil, err
 	}
-	return c.receive(ctx, c.beginsCarefully())
+	return c.consume(ctx, c.beginsCarefully())
 }
 
 func (t *Transport) validate(s transports.Subscription) error {

@@ -28,6 +28,11 @@ const (
 	// delivery of each message. It is below 2^53, since definitions are JSON.
 	poisonDeliveryLimit = 1_000_000_000_000_000
 
+	// disconnectedTimeout is how long RabbitMQ 4.3 keeps what the consumers of a dead or
+	// unreachable node hold, and a single active consumer its place. Its default is a
+	// minute. Before 4.3, the broker did not wait.
+	disconnectedTimeout = 5 * time.Second
+
 	unroutedLength = 100_000     // messages kept of those without a queue, the newest
 	removedExpiry  = time.Minute // of the notes of a removal
 )
@@ -37,7 +42,10 @@ func (t *Transport) poisonArgs() amqp.Table {
 	if t.cfg.QueueType == Classic {
 		return amqp.Table{"x-queue-type": string(Classic)}
 	}
-	return amqp.Table{"x-queue-type": string(Quorum), "x-delivery-limit": int64(poisonDeliveryLimit)}
+	return amqp.Table{
+		"x-queue-type": string(Quorum), "x-delivery-limit": int64(poisonDeliveryLimit),
+		disconnectedArg: disconnectedTimeout.Milliseconds(),
+	}
 }
 
 // subscriptionArgs are the arguments of a durable subscription's queue. What the broker
@@ -53,9 +61,13 @@ func (t *Transport) subscriptionArgs(s transports.Subscription) amqp.Table {
 		args["x-delivery-limit"] = int64(deliveryLimit)
 		args["x-dead-letter-strategy"] = "at-least-once"
 		args["x-overflow"] = "reject-publish"
+		args[disconnectedArg] = disconnectedTimeout.Milliseconds()
 	}
 	if s.Ordered {
 		args["x-single-active-consumer"] = true
+		if t.cfg.QueueType == Quorum {
+			args[timeoutArg] = orderedTimeout.Milliseconds()
+		}
 	}
 	return args
 }
@@ -150,8 +162,9 @@ func (d *topology) unrouted(name string) {
 }
 
 // declareSubscription makes what a subscription needs, its bindings last: an event that
-// reaches it has everything else to rely on.
-func (t *Transport) declareSubscription(ch *amqp.Channel, s transports.Subscription) error {
+// reaches it has everything else to rely on. Queues that are older than some arguments are
+// declared without those.
+func (t *Transport) declareSubscription(ch *amqp.Channel, s transports.Subscription, older olderQueues) error {
 	d := &topology{ch: ch, mode: t.cfg.Topology}
 	queue := t.names.queue(s.Name)
 	if s.Ephemeral {
@@ -159,8 +172,8 @@ func (t *Transport) declareSubscription(ch *amqp.Channel, s transports.Subscript
 		d.transient(queue, true)
 		d.mode = Declare // of the bindings, which go with the queue
 	} else {
-		d.queue(t.names.poison(s.Name), t.poisonArgs())
-		d.queue(queue, t.subscriptionArgs(s))
+		d.queue(t.names.poison(s.Name), older.args(t.names.poison(s.Name), t.poisonArgs()))
+		d.queue(queue, older.args(queue, t.subscriptionArgs(s)))
 	}
 	d.bind(queue, queue, t.names.retry, nil)
 	for _, pattern := range s.Topics {

@@ -25,7 +25,8 @@ type Transport struct {
 	out    publisher
 	warned sync.Map // topics whose unroutable events were logged
 
-	removedExpiry time.Duration // how long a removal is known
+	removedExpiry   time.Duration // how long a removal is known
+	consumerTimeout time.Duration // of every consumer, for tests; 0 means the broker's, and orderedTimeout
 
 	delays     onceFlag  // whether the delay queues are declared
 	oldDiscard sync.Once // its removal
@@ -228,9 +229,19 @@ func (t *Transport) Close() error {
 	for _, c := range consumers {
 		c.end(transports.ErrClosed)
 	}
+	// The broker is to take what is settled before the connection is closed.
+	ended := make(chan struct{})
+	go func() {
+		t.working.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(closeTimeout): // it does not answer
+	}
 	t.con.close()
 	t.pub.close()
-	t.working.Wait()
+	<-ended
 	return nil
 }
 

@@ -2,6 +2,7 @@ package transporttest
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -14,6 +15,7 @@ var settleTests = []test{
 	{"the end of the context stops intake only", []Feature{Durable}, endOfContextStopsIntake},
 	{"a nacked message of an ending consumer goes to another", []Feature{Groups, Durable}, endingConsumersNackGoesToAnother},
 	{"a message's context ends after its channel", nil, messageContextEndsAfterChannel},
+	{"what is acknowledged after the end of the context stays acknowledged", []Feature{Durable}, lateAcksAreKept},
 }
 
 func nackedMessageComesBack(e *env) {
@@ -126,6 +128,51 @@ func endingConsumersNackGoesToAnother(e *env) {
 	msg.Nack()
 	e.ackIDs(other, "1")
 	e.wantClosed(ending)
+}
+
+// Handlers that end at the same time, after a shutdown has begun, have handled their messages.
+func lateAcksAreKept(e *env) {
+	tr := e.open()
+	e.declare(tr, e.wide("s", "a"))
+	var ids []string
+	acked := make(map[string]bool)
+	for round := range 6 {
+		if round < 5 {
+			for range 64 {
+				ids = append(ids, strconv.Itoa(len(ids)))
+				e.publish(tr, "a", ids[len(ids)-1])
+			}
+		}
+		ctx, stop := context.WithCancel(e.Context())
+		ch := e.subscribeContext(ctx, tr, e.wide("s", "a"))
+		var held []*message.Message
+		for waiting := true; waiting && len(held) < 64; {
+			select {
+			case msg := <-ch:
+				if acked[msg.UUID] {
+					e.Fatalf("received %q, which was acknowledged before the channel was closed", msg.UUID)
+				}
+				held = append(held, msg)
+			case <-time.After(e.Quiet): // no more at a time
+				waiting = false
+			}
+		}
+		stop()
+		for _, msg := range held {
+			acked[msg.UUID] = true
+			go msg.Ack()
+		}
+		for open := true; open; {
+			select {
+			case msg, ok := <-ch:
+				if open = ok; ok { // it was on offer
+					msg.Nack()
+				}
+			case <-e.patience():
+				e.Fatalf("the channel is not closed after %s", e.Patience)
+			}
+		}
+	}
 }
 
 func messageContextEndsAfterChannel(e *env) {
