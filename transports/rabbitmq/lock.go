@@ -32,6 +32,7 @@ func lockArgs() amqp.Table {
 	return amqp.Table{
 		"x-queue-type": string(Quorum), "x-single-active-consumer": true, "x-delivery-limit": int64(poisonDeliveryLimit),
 		"x-max-length": int64(lockTickets), "x-expires": lockExpires.Milliseconds(),
+		disconnectedArg: disconnectedTimeout.Milliseconds(),
 	}
 }
 
