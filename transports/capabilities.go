@@ -129,7 +129,13 @@ type Depth struct {
 	Delayed  int // waiting for their time
 	InFlight int // delivered and not settled
 	Poisoned int // in the poison queue
+
+	AtLeast DepthAtLeast // which of them are lower bounds
 }
+
+// DepthAtLeast says which counts of a [Depth] are lower bounds, since there was too much to
+// count it all cheaply.
+type DepthAtLeast struct{ Ready, Delayed, InFlight, Poisoned bool }
 
 // DepthReporter is a transport that can count what waits in a subscription.
 type DepthReporter interface {

@@ -98,7 +98,11 @@ func (a *app) poisonedCheck(t transports.Transport, names []string, limit int) f
 				return fmt.Errorf("the broker does not tell how many events of %s are poisoned", name)
 			}
 			if d.Poisoned > limit {
-				over = append(over, fmt.Sprintf("%s has %d", name, d.Poisoned))
+				atLeast := ""
+				if d.AtLeast.Poisoned {
+					atLeast = "at least "
+				}
+				over = append(over, fmt.Sprintf("%s has %s%d", name, atLeast, d.Poisoned))
 			}
 		}
 		if len(over) > 0 {

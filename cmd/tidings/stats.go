@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,16 +17,38 @@ type depthJSON struct {
 	Delayed  *int `json:"delayed"`
 	InFlight *int `json:"inFlight"`
 	Poisoned *int `json:"poisoned"`
+
+	AtLeast []string `json:"atLeast,omitempty"` // the counts that are lower bounds
 }
 
 var depthHeader = []string{"READY", "DELAYED", "IN FLIGHT", "POISONED"}
 
 func depthOf(d transports.Depth) depthJSON {
-	return depthJSON{Ready: count(d.Ready), Delayed: count(d.Delayed), InFlight: count(d.InFlight), Poisoned: count(d.Poisoned)}
+	j := depthJSON{Ready: count(d.Ready), Delayed: count(d.Delayed), InFlight: count(d.InFlight), Poisoned: count(d.Poisoned)}
+	for _, bound := range []struct {
+		name string
+		is   bool
+	}{{"ready", d.AtLeast.Ready}, {"delayed", d.AtLeast.Delayed}, {"inFlight", d.AtLeast.InFlight}, {"poisoned", d.AtLeast.Poisoned}} {
+		if bound.is {
+			j.AtLeast = append(j.AtLeast, bound.name)
+		}
+	}
+	return j
 }
 
 func (d depthJSON) cells() []string {
-	return []string{countText(d.Ready), countText(d.Delayed), countText(d.InFlight), countText(d.Poisoned)}
+	cells := make([]string, 0, len(depthHeader))
+	for _, c := range []struct {
+		name string
+		n    *int
+	}{{"ready", d.Ready}, {"delayed", d.Delayed}, {"inFlight", d.InFlight}, {"poisoned", d.Poisoned}} {
+		text := countText(c.n)
+		if slices.Contains(d.AtLeast, c.name) {
+			text = ">=" + text
+		}
+		cells = append(cells, text)
+	}
+	return cells
 }
 
 // stat is a subscription with what it holds.
@@ -42,7 +65,8 @@ func (a *app) statsCommand() *cobra.Command {
 		Short: "Count what waits in subscriptions",
 		Long: `Counts, for each durable subscription, the events that are ready, that wait for their time,
 that are in flight, and that are poisoned; on SQL with the age of the oldest that is not
-handled. A dash is what the broker does not tell: over AMQP what is in flight, and on
+handled. ">=" is before a count that is a lower bound, since there are too many to count
+cheaply. A dash is what the broker does not tell: over AMQP what is in flight, and on
 RabbitMQ what is delayed. --management-url tells what is in flight, some seconds late.`,
 		Example: `  tidings stats
   tidings stats -s shop.audit -o json`,

@@ -152,6 +152,6 @@ func Example_depth() {
 	check(other.Close())
 	w.end()
 	// Output:
-	// {Ready:0 Delayed:0 InFlight:0 Poisoned:1}
+	// {Ready:0 Delayed:0 InFlight:0 Poisoned:1 AtLeast:{Ready:false Delayed:false InFlight:false Poisoned:false}}
 	// discarded: 1
 }

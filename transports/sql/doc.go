@@ -108,6 +108,12 @@
 // gates until it ends. Payloads are limited by max_allowed_packet, less 1 MiB, and a message
 // with its metadata by half a MiB more; a packet has to have 2 MiB at least.
 //
+// The driver prepares, executes and closes each statement, which is three round trips, unless its
+// parameter interpolateParams is true. Then it has to know the size of the server's packets. Open
+// sets both; set them in the DSN of a *sql.DB of your own:
+//
+//	user:password@tcp(host:3306)/shop?interpolateParams=true&maxAllowedPacket=0
+//
 // # Limits
 //
 // Topics and subscription names have at most 1,000 bytes, payloads [Config.MaxMessageBytes].

@@ -89,8 +89,12 @@ func (s *store) claimExceptions(ctx context.Context, g *group, owner string, n i
 
 // groupID returns the id of a subscription.
 func (s *store) groupID(ctx context.Context, name string) (int64, error) {
+	return s.groupIDIn(ctx, s.db, name)
+}
+
+func (s *store) groupIDIn(ctx context.Context, q Tx, name string) (int64, error) {
 	var id int64
-	found, err := s.one(ctx, s.db, []any{&id}, `select id from {subscriptions} where name = ?`, name)
+	found, err := s.one(ctx, q, []any{&id}, `select id from {subscriptions} where name = ?`, name)
 	if err == nil && !found {
 		err = unknownSubscription(name)
 	}

@@ -63,7 +63,7 @@ func TestParameters(t *testing.T) {
 
 func TestDSN(t *testing.T) {
 	t.Parallel()
-	const session = "autocommit=1&sql_mode=%27STRICT_TRANS_TABLES%27&sql_safe_updates=0&sql_select_limit=default"
+	const session = "autocommit=1&interpolateParams=true&maxAllowedPacket=0&sql_mode=%27STRICT_TRANS_TABLES%27&sql_safe_updates=0&sql_select_limit=default"
 	for _, c := range []struct {
 		url    string
 		opener opener
@@ -73,6 +73,7 @@ func TestDSN(t *testing.T) {
 		{"mysql://root@h:1/db", mysqlOpener, "mysql", "root@tcp(h:1)/db?" + session},
 		{"mysql://u:p%40ss%2Fword@h/db?tls=true", mysqlOpener, "mysql", "u:p@ss/word@tcp(h:3306)/db?" + session + "&tls=true"},
 		{"mysql://h/db?sql_mode=ANSI", mysqlOpener, "mysql", "@tcp(h:3306)/db?" + strings.Replace(session, "%27STRICT_TRANS_TABLES%27", "ANSI", 1)},
+		{"mysql://h/db?interpolateParams=false", mysqlOpener, "mysql", "@tcp(h:3306)/db?" + strings.Replace(session, "interpolateParams=true", "interpolateParams=false", 1)},
 		{"mysql://h", mysqlOpener, "mysql", ""},
 		{"mysql://h/a/b", mysqlOpener, "mysql", ""},
 		{"mysql://a%3Ab@h/db", mysqlOpener, "mysql", ""},

@@ -43,15 +43,19 @@ func (s *store) insertPart(rows []row) int {
 	return insertPart(rows, insertRows, mostBytes)
 }
 
-// insert writes rows. published is the expression of the first row's time.
-func (plain) insert(ctx context.Context, s *store, q Tx, rows []row, published string) error {
+// insert writes rows. published is the expression of the time of the first row of a statement,
+// with its parameters.
+func (plain) insert(ctx context.Context, s *store, q Tx, rows []row, published string, publishedArgs ...any) error {
 	for len(rows) > 0 {
 		part := rows[:s.insertPart(rows)]
 		rows = rows[len(part):]
 		const columns = 6
-		args := make([]any, 0, columns*len(part))
-		for _, r := range part {
+		args := make([]any, 0, columns*len(part)+len(publishedArgs))
+		for i, r := range part {
 			args = append(args, r.topic, r.eventID, r.source, r.key, r.metadata, r.payload)
+			if i == 0 {
+				args = append(args, publishedArgs...)
+			}
 		}
 		values := slices.Repeat([]string{"(?, ?, ?, ?, ?, ?, {now})"}, len(part))
 		values[0] = "(?, ?, ?, ?, ?, ?, " + published + ")"

@@ -1,6 +1,7 @@
 package sqltest
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gotidings/tidings/internal/testsql"
+	"github.com/gotidings/tidings/transports"
 	tsql "github.com/gotidings/tidings/transports/sql"
 )
 
@@ -27,7 +29,7 @@ func TestGapEndsAlthoughPublishersStayOpen(t *testing.T) {
 	}
 	publish(t, tr, "a", "passes both")
 	ackInOrder(t, ch, "passes both")
-	<-time.After(300 * time.Millisecond) // the gates go by the database's clock: until publishers come to another one
+	<-time.After(300 * time.Millisecond) // until publishers come to another gate
 	second := begin(t, db)               // before the first ends
 	publishTx(t, tr, second, "a", "second")
 	commit(t, first)
@@ -107,4 +109,26 @@ func TestLocalTransactionIsNotAsked(t *testing.T) {
 		t.Error("a branch begins in a local transaction")
 	}
 	commit(t, tx)
+}
+
+// A payload that is twice as long in the text of a statement is published all the same.
+func TestPayloadOfQuotes(t *testing.T) {
+	t.Parallel()
+	db, cfg := testsql.MariaDB(t)
+	b := backend{db, cfg}
+	tr, err := transports.Open(t.Context(), b.url(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tr.Close() }()
+	packet := scalar(t, db, "select @@max_allowed_packet")
+	payload := bytes.Repeat([]byte("'"), int(packet*2/3)) // more than a packet with a backslash before each
+	msg := newMessage("1")
+	msg.Payload = payload
+	if err := tr.Publish("a", msg); err != nil {
+		t.Fatal(err)
+	}
+	if n := scalar(t, db, "select octet_length(payload) from "+b.table("messages")); n != int64(len(payload)) {
+		t.Errorf("%d bytes are stored; want %d", n, len(payload))
+	}
 }
