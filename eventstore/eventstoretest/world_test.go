@@ -17,7 +17,7 @@ import (
 )
 
 // deadline is how long to wait for what must happen.
-const deadline = 60 * time.Second
+const deadline = 2 * time.Minute
 
 // world is a store, and the transport that replays go to.
 type world struct {

@@ -25,7 +25,7 @@ import (
 )
 
 // deadline is how long a test waits for what comes soon.
-const deadline = 30 * time.Second
+const deadline = 2 * time.Minute
 
 const (
 	adasToken = "adas-token"

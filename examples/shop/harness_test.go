@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // deadline is how long a test waits for what comes soon.
-const deadline = 30 * time.Second
+const deadline = 2 * time.Minute
 
 func noEnv(string) string { return "" }
 

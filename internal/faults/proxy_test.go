@@ -34,7 +34,7 @@ func (p proxy) cut() { p.Stop() }
 // test is just starting holds the old listener until it runs its own program.
 func (p proxy) restore(t *testing.T) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(2 * time.Minute); ; {
 		err := p.Start()
 		if err == nil {
 			return
@@ -89,7 +89,7 @@ func TestProxyCuts(t *testing.T) {
 			t.Errorf("read %d bytes from a connection that was cut", n)
 		}
 		_ = conn.Close()
-		for deadline := time.Now().Add(10 * time.Second); ; { // see restore
+		for deadline := time.Now().Add(2 * time.Minute); ; { // see restore
 			conn, err := dialer.DialContext(t.Context(), "tcp", p.Listen)
 			if err != nil {
 				break

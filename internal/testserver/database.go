@@ -52,7 +52,8 @@ func StartPostgres(tb testing.TB) *Database {
 	d.setUp(filepath.Join(programs, "initdb"), "-N", "-A", "trust", "-U", "postgres", "-D", d.data())
 	d.server = func() *exec.Cmd {
 		return d.command(context.Background(), bin, "-D", d.data(), "-p", port,
-			"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="+d.dir, "-c", "max_prepared_transactions=10")
+			"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="+d.dir, "-c", "max_prepared_transactions=10",
+			"-c", "fsync=off") // the machine does not crash, and the system keeps what a killed process has written
 	}
 	d.ready = func(ctx context.Context) error {
 		out, err := d.command(ctx, filepath.Join(programs, "pg_isready"), "-h", "127.0.0.1", "-p", port).CombinedOutput()
@@ -79,7 +80,8 @@ func StartMariaDB(tb testing.TB) *Database {
 	d.setUp(install, "--no-defaults", "--auth-root-authentication-method=normal", "--datadir="+d.data(), "--tmpdir="+d.dir)
 	d.server = func() *exec.Cmd {
 		return d.command(context.Background(), bin, "--no-defaults", "--datadir="+d.data(), "--tmpdir="+d.dir, "--port="+strconv.Itoa(d.port),
-			"--bind-address=127.0.0.1", "--socket="+filepath.Join(d.dir, "socket"), "--pid-file="+filepath.Join(d.dir, "pid"))
+			"--bind-address=127.0.0.1", "--socket="+filepath.Join(d.dir, "socket"), "--pid-file="+filepath.Join(d.dir, "pid"),
+			"--innodb-flush-log-at-trx-commit=2", "--innodb-doublewrite=OFF") // written at each commit, and not synced, as above
 	}
 	d.ready = func(ctx context.Context) error { return mySQL.answersAt(ctx, d.Addr()) }
 	d.Start()

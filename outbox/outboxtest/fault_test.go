@@ -23,7 +23,7 @@ import (
 )
 
 var (
-	faultOrders = flag.Int("fault-orders", 20_000, "orders of the fault test on Postgres and RabbitMQ; the others have a fifth")
+	faultOrders = flag.Int("fault-orders", 5000, "orders of the fault test on Postgres and RabbitMQ; the others have a fifth")
 	faultCount  = flag.Int("faults", 32, "faults of each fault test")
 	faultSeed   = flag.Uint64("fault-seed", 0, "repeat a run; 0: a new one")
 )

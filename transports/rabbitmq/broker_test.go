@@ -15,7 +15,7 @@ import (
 )
 
 // patience is how long tests wait for what must happen at the broker.
-const testPatience = 20 * time.Second
+const testPatience = 2 * time.Minute
 
 // bench is a transport on an exchange of its own, with names of its own, and a client
 // beside it that knows nothing of either.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"testing"
-	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
@@ -48,7 +47,6 @@ func conformance(t *testing.T, as func(*Transport) transports.Transport) transpo
 				cfg.Dial = n.Dial
 				return as(mustOpen(t, cfg)), n.Cut, n.Restore
 			},
-			Patience: 30 * time.Second,
 		},
 		transporttest.Features{
 			MaxMessageBytes: maxMessageBytes,

@@ -31,7 +31,7 @@ type Harness struct {
 	// part of a topic's first word, so it has no dot. "" means "conformance-".
 	Prefix string
 
-	// Patience is how long to wait for what must happen. 0 means 10 s.
+	// Patience is how long to wait for what must happen. 0 means a minute: a busy machine is slow.
 	Patience time.Duration
 
 	// Quiet is how long to listen where nothing may happen. Longer finds more, and
@@ -44,7 +44,7 @@ func (h Harness) withDefaults() Harness {
 		h.Prefix = "conformance-"
 	}
 	if h.Patience == 0 {
-		h.Patience = 10 * time.Second
+		h.Patience = time.Minute
 	}
 	if h.Quiet == 0 {
 		h.Quiet = 100 * time.Millisecond

@@ -69,7 +69,7 @@ func crash(t *testing.T, server *testserver.Database, db *sql.DB, dialect tsql.D
 	t.Helper()
 	tr := testsql.NewTransport(t, db, tsql.Config{Dialect: dialect, PollInterval: 50 * time.Millisecond, Lease: 2 * time.Second})
 	ch := subscribe(t.Context(), t, tr, "s", 10, "a")
-	const n = 2000
+	const n = 600
 	published := make(chan error, 1)
 	go func() {
 		for _, id := range numbers(1, n) {

@@ -20,7 +20,7 @@ import (
 	"github.com/gotidings/tidings/transports"
 )
 
-const patience = 10 * time.Second
+const patience = 2 * time.Minute
 
 func receive(t *testing.T, ch <-chan *message.Message) *message.Message {
 	t.Helper()

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is long: on PostgreSQL any open transaction of the whole server that has
 // written something holds watermill-sql's deliveries up.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // server is a database to test on.
 type server struct {
