@@ -23,7 +23,7 @@ type Transport struct {
 	pub    *connection // to publish; never blocked by a consumer, whose socket may be full
 	con    *connection // to consume and to look after poison queues; made when it is needed
 	out    publisher
-	warned sync.Map // topics whose unroutable events were logged
+	warned unroutedTopics
 
 	removedExpiry   time.Duration // how long a removal is known
 	consumerTimeout time.Duration // of every consumer, for tests; 0 means the broker's, and orderedTimeout
@@ -172,24 +172,6 @@ func (t *Transport) prepare(b transports.Outgoing, frameSize int, copyPayload bo
 		}
 	}
 	return m, nil
-}
-
-// unroutable deals with an event that no queue was bound for.
-func (t *Transport) unroutable(ctx context.Context, topic string, m outgoing) error {
-	if t.cfg.OnUnroutable != nil {
-		t.cfg.OnUnroutable(topic)
-	}
-	switch t.cfg.Unroutable {
-	case Refuse:
-		return fmt.Errorf("%w: %q", ErrUnroutable, topic)
-	case Keep:
-		m.exchange = t.names.unrouted
-		return t.out.publish(ctx, []outgoing{m})[0]
-	}
-	if _, known := t.warned.LoadOrStore(topic, true); !known {
-		t.log.Warn("an event has no subscription and is dropped, and so may others of its type be", slog.String("topic", topic))
-	}
-	return nil
 }
 
 // ensureDelays declares the delay queues when they are needed for the first time.

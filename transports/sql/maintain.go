@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"maps"
 	"math"
 	"time"
 )
@@ -229,6 +230,7 @@ func (m *maintainer) warnOfLags(ctx context.Context) error {
 		return nil
 	}
 	const again = time.Hour
+	maps.DeleteFunc(m.warned, func(_ string, at time.Time) bool { return time.Since(at) > again })
 	return s.query(ctx, s.db, func(rows *sql.Rows) error {
 		var name string
 		var lag sql.NullInt64
@@ -236,7 +238,7 @@ func (m *maintainer) warnOfLags(ctx context.Context) error {
 			return err
 		}
 		age := time.Duration(lag.Int64) * time.Millisecond
-		if age > s.cfg.LagWarning && time.Since(m.warned[name]) > again {
+		if _, said := m.warned[name]; age > s.cfg.LagWarning && !said {
 			m.warned[name] = time.Now()
 			s.log.Warn("a subscription lags; while it does, nothing that it has not taken is deleted", "subscription", name, "lag", age)
 		}

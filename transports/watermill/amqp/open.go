@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 
 	"github.com/ThreeDotsLabs/watermill"
@@ -111,7 +112,30 @@ func (c *connections) subscriberOf(s transports.Subscription) (message.Subscribe
 		}
 		c.queues[queue] = s.Name
 	}
-	return wmamqp.NewSubscriberWithConnection(settings, c.log, c.subscribing)
+	inner, err := wmamqp.NewSubscriberWithConnection(settings, c.log, c.subscribing)
+	if err != nil || !s.Ephemeral {
+		return inner, err
+	}
+	return ephemeral{inner, func() { c.free(s.Name) }}, nil
+}
+
+// free forgets the queues of an ephemeral subscription. They are deleted with it, and each
+// has a name that does not come again.
+func (c *connections) free(subscription string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.queues, func(_, owner string) bool { return owner == subscription })
+}
+
+// ephemeral frees its queues when it is closed.
+type ephemeral struct {
+	message.Subscriber
+	free func()
+}
+
+func (e ephemeral) Close() error {
+	defer e.free()
+	return e.Subscriber.Close()
 }
 
 // logger logs at debug what watermill-amqp takes for information: every connection and

@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill"
 	wmamqp "github.com/ThreeDotsLabs/watermill-amqp/v2/pkg/amqp"
+	"github.com/google/uuid"
 
 	"github.com/gotidings/tidings/transports"
 )
@@ -243,5 +245,34 @@ func TestSettings(t *testing.T) {
 	got = Config{AMQP: func(transports.Subscription) wmamqp.Config { return own }}.settings(mail)
 	if _, ok := got.Marshaler.(wmamqp.CorrelatingMarshaler); !ok || got.Publish.ConfirmDelivery {
 		t.Errorf("the marshaler is %T, ConfirmDelivery %t; want theirs, and no confirms in a transaction", got.Marshaler, got.Publish.ConfirmDelivery)
+	}
+}
+
+// Each ephemeral subscription has a name of its own, so its queue is remembered no longer
+// than it exists.
+func TestQueueOfEphemeralSubscriptionIsForgotten(t *testing.T) {
+	t.Parallel()
+	cfg := Config{AMQP: DurablePubSub(brokerURI(t)), Ephemeral: true}.withDefaults()
+	c := &connections{cfg: cfg, log: watermill.NopLogger{}, queues: make(map[string]string)}
+	if err := c.open(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		s, err := c.subscriberOf(transports.Subscription{Name: uuid.NewString(), Topics: []string{"a", "b"}, Concurrency: 1, Ephemeral: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(c.queues) != 2 {
+			t.Errorf("queues: %v; want those of one subscription", c.queues)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(c.queues) > 0 {
+		t.Errorf("queues are remembered: %v", c.queues)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
 	}
 }
