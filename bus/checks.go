@@ -24,6 +24,7 @@ func (b *Bus) check() error {
 			continue
 		}
 		faults = append(faults, s.check()...)
+		faults = append(faults, s.checkDelays()...)
 	}
 	if len(b.subs) > 0 {
 		faults = append(faults, b.checkDedup()...)
@@ -48,6 +49,21 @@ func (s *Subscription) check() []error {
 	// given a concurrency that is right, since the settings' fault was told already.
 	if err := (transports.Subscription{Name: s.fullName, Topics: s.patterns, Concurrency: 1}).Validate(); err != nil {
 		faults = append(faults, err)
+	}
+	return faults
+}
+
+// checkDelays finds redeliveries that the transport would refuse. Those of an ordered
+// subscription wait in place, see warn.
+func (s *Subscription) checkDelays() (faults []error) {
+	limiter, ok := s.bus.transport.(transports.DelayLimiter)
+	if !ok || s.settings.ordered {
+		return nil
+	}
+	for i, d := range s.settings.retry.Redeliveries {
+		if longest := limiter.LongestDelay(); d > longest {
+			faults = append(faults, fmt.Errorf("subscription %q: Retry.Redeliveries[%d] is %v; the transport delays for %v at most", s.name, i, d, longest))
+		}
 	}
 	return faults
 }

@@ -2,6 +2,8 @@ package middleware
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"time"
@@ -138,10 +140,20 @@ func usedUp(err error) error {
 // requeue hands the message to the transport. Afterwards this delivery of it is
 // to be acknowledged. It does not insist: a place to wait that takes no messages may
 // take none for long, while the handler may succeed by now, so the message goes back.
+// What the transport can never keep, such as a delay over its longest, is permanent.
 func (c RedeliveryConfig) requeue(msg *message.Message, cause error, delay time.Duration, counted bool) error {
+	var refused error
 	err := persist(msg, c.Stopping, false, c.OnWriteError, func(ctx context.Context) error {
-		return c.Requeuer.Requeue(ctx, c.Subscription, msg, delay)
+		err := c.Requeuer.Requeue(ctx, c.Subscription, msg, delay)
+		if errors.Is(err, transports.ErrUnsupported) || errors.Is(err, transports.ErrTooLarge) {
+			refused = err
+			return nil
+		}
+		return err
 	})
+	if refused != nil {
+		return Permanent(fmt.Errorf("%w (it can't be redelivered: %w)", cause, refused))
+	}
 	if err == nil {
 		c.announce(msg, cause, delay, counted)
 	}

@@ -3,6 +3,7 @@ package middleware_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -378,4 +379,24 @@ func FuzzRedeliveryHeaders(f *testing.F) {
 			}
 		})
 	})
+}
+
+// What the transport can never keep is not tried again: waiting holds a place and changes
+// nothing.
+func TestRedeliveryThatIsNeverPossibleIsPermanent(t *testing.T) {
+	t.Parallel()
+	for name, refusal := range map[string]error{"delay": transports.ErrUnsupported, "size": transports.ErrTooLarge} {
+		synctest.Test(t, func(t *testing.T) {
+			r := requeuing{store: store{err: fmt.Errorf("requeue: %w", refusal), failures: 99}}
+			for _, cause := range []error{middleware.RetryAfter(960*time.Hour, errBoom), middleware.Defer(960*time.Hour, errBoom), errBoom} {
+				writes := len(r.writes)
+				h := middleware.Redelivery(r.config(time.Second))(func(*message.Message) ([]*message.Message, error) { return nil, cause })
+				_, err := h(newMessage(t.Context()))
+				if !errors.Is(err, errBoom) || !errors.Is(err, refusal) || middleware.VerdictOf(err).Kind != middleware.KindPermanent {
+					t.Errorf("%s: %v; want both errors, as permanent", name, err)
+				}
+				equal(t, "writes", len(r.writes), writes+1)
+			}
+		})
+	}
 }

@@ -51,6 +51,13 @@ type NotifiedSubscriber interface {
 	SubscribeNotified(ctx context.Context, s Subscription) (messages <-chan *message.Message, settled func(*message.Message), err error)
 }
 
+// DelayLimiter is a transport that can't delay a message for as long as it likes.
+type DelayLimiter interface {
+	// LongestDelay is the longest delay that the transport takes. A longer one is refused
+	// with [ErrUnsupported].
+	LongestDelay() time.Duration
+}
+
 // BatchRequeuer is a transport that can bring many messages back to one subscription at
 // once, in order. Without it [Requeuer] is called for each.
 type BatchRequeuer interface {

@@ -1,6 +1,10 @@
 package rabbitmq
 
-import "github.com/gotidings/tidings/transports"
+import (
+	"time"
+
+	"github.com/gotidings/tidings/transports"
+)
 
 // SubscriptionArguments returns the arguments that the queue of a durable subscription is
 // declared with, nil for an ephemeral one.
@@ -10,3 +14,6 @@ func (t *Transport) SubscriptionArguments(s transports.Subscription) map[string]
 	}
 	return t.subscriptionArgs(s)
 }
+
+// LongestDelay returns 30 days.
+func (t *Transport) LongestDelay() time.Duration { return maxDelay }

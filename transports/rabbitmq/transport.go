@@ -50,6 +50,7 @@ var (
 	_ transports.DepthReporter       = (*Transport)(nil)
 	_ transports.SystemNamer         = (*Transport)(nil)
 	_ transports.ArgumentDescriber   = (*Transport)(nil)
+	_ transports.DelayLimiter        = (*Transport)(nil)
 )
 
 // Open connects to a broker and declares the exchanges. It returns every fault of cfg

@@ -20,6 +20,7 @@ var delayTests = []test{
 	{"a requeued message comes as it was requeued", []Feature{Requeue}, requeuedMessageIsAsRequeued},
 	{"requeue without delay comes at once", []Feature{Requeue}, requeueWithoutDelay},
 	{"a requeued message waits without a consumer", []Feature{Requeue, Durable}, requeuedMessageWaits},
+	{"a delay over the longest is refused", []Feature{Requeue, BatchPublish}, delayOverTheLongest},
 }
 
 // short and long are delays: short is long enough to be seen, and long is longer
@@ -172,4 +173,26 @@ func requeuedMessageWaits(e *env) {
 	e.ackIDs(again, "1")
 	e.wantDelay(called, short)
 	e.quiet(again)
+}
+
+// delayOverTheLongest: a delay that the transport can't keep is refused at once, since no wait
+// makes it possible.
+func delayOverTheLongest(e *env) {
+	tr := e.open()
+	ch := e.subscribe(tr, e.sub("s", "a"))
+	limiter, limited := tr.(transports.DelayLimiter)
+	if !limited { // then a year must do
+		e.requeue(tr, "s", e.newMessage("1"), 365*24*time.Hour)
+		e.quiet(ch)
+		return
+	}
+	delay := limiter.LongestDelay() + time.Second
+	if err := tr.(transports.Requeuer).Requeue(e.Context(), e.name("s"), e.newMessage("1"), delay); !errors.Is(err, transports.ErrUnsupported) {
+		e.Errorf("requeue: %v; want ErrUnsupported", err)
+	}
+	batch := []transports.Outgoing{{Topic: e.topic("a"), Message: e.newMessage("1"), Delay: delay}}
+	if err := tr.(transports.BatchPublisher).PublishBatch(e.Context(), batch); !errors.Is(err, transports.ErrUnsupported) {
+		e.Errorf("publish: %v; want ErrUnsupported", err)
+	}
+	e.quiet(ch)
 }
