@@ -42,16 +42,16 @@ type unroutedTopics struct {
 	topics map[string]struct{} // up to maxUnrouted of them, and one
 }
 
-// sighting is what is to be said of a topic.
-type sighting int
+// mention is what is to be said of a topic.
+type mention int
 
 const (
-	topicIsKnown sighting = iota
+	topicIsKnown mention = iota
 	topicIsNew
 	topicsAreMany
 )
 
-func (u *unroutedTopics) note(topic string, now time.Time) sighting {
+func (u *unroutedTopics) note(topic string, now time.Time) mention {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if now.Sub(u.since) >= unroutedAgain {
