@@ -3,9 +3,13 @@ package sql
 import (
 	"context"
 	"database/sql"
+	"maps"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/gotidings/tidings/internal/dberr"
+	"github.com/gotidings/tidings/transports"
 )
 
 // poller is the one in a process that looks for what is new, whatever the number of
@@ -213,8 +217,16 @@ select s.id from {subscriptions} s where (select min(d.due_ms) from {deliveries}
 func (p *poller) notify(ctx context.Context, saw sight) error {
 	t := p.transport
 	if saw.frontier != p.notified.frontier || saw.late != p.notified.late {
+		takers, err := p.takers(ctx, saw)
+		if err != nil {
+			return err
+		}
 		p.notified = saw
-		t.eachConsumer(func(c *consumer) { c.hint(hintLog) })
+		t.eachConsumer(func(c *consumer) {
+			if takers == nil || takers[c.group.id] {
+				c.hint(hintLog)
+			}
+		})
 	}
 	for _, look := range []struct {
 		there bool
@@ -244,4 +256,57 @@ func (p *poller) notify(ctx context.Context, saw sight) error {
 		})
 	}
 	return nil
+}
+
+// A claim locks a row and takes several statements, even where there is nothing to claim. With
+// more than fewTakers subscriptions, one question for all of them finds those that have
+// something, unless there is so much that most will.
+const (
+	fewTakers  = 4
+	askedAbout = 1000 // messages
+)
+
+// takers returns the subscriptions of this process that take some of what is new since they
+// were last notified, nil for all of them.
+func (p *poller) takers(ctx context.Context, saw sight) (map[int64]bool, error) {
+	groups := make(map[int64]bool)
+	p.transport.eachConsumer(func(c *consumer) { groups[c.group.id] = true })
+	from := p.notified
+	if len(groups) <= fewTakers || saw.frontier-from.frontier > askedAbout || saw.late-from.late > askedAbout {
+		return nil, nil
+	}
+	s := p.transport.store
+	var topics []string
+	for _, part := range []struct {
+		is    bool
+		query string
+		args  []any
+	}{
+		{saw.frontier != from.frontier, `select distinct topic from (select topic from {messages} where id > ? and id <= ? order by id limit ` + strconv.Itoa(askedAbout) + `) m`, []any{from.frontier, saw.frontier}},
+		{saw.late != from.late, `select (select topic from {messages} where id = l.id) from {late} l where l.n > ? and l.n <= ?`, []any{from.late, saw.late}},
+	} {
+		if !part.is {
+			continue
+		}
+		err := s.query(ctx, s.db, func(rows *sql.Rows) error {
+			var topic sql.NullString
+			err := rows.Scan(&topic)
+			topics = append(topics, topic.String)
+			return err
+		}, part.query, part.args...)
+		if err != nil {
+			return nil, err
+		}
+	}
+	takers := make(map[int64]bool)
+	err := s.query(ctx, s.db, func(rows *sql.Rows) error {
+		var id int64
+		var pattern string
+		err := rows.Scan(&id, &pattern)
+		if !takers[id] && slices.ContainsFunc(topics, func(topic string) bool { return transports.Match(pattern, topic) }) {
+			takers[id] = true
+		}
+		return err
+	}, `select subscription_id, pattern from {bindings} where subscription_id in (`+idList(slices.Collect(maps.Keys(groups)))+`)`)
+	return takers, err
 }
