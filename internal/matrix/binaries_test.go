@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -24,7 +26,7 @@ func build(t *testing.T) binaries {
 		race = []string{"-race"}
 	}
 	dir, built := t.TempDir(), make(binaries)
-	for _, suites := range [][]suite{onNode, onCluster} {
+	for _, suites := range append(slices.Collect(maps.Values(onDatabase)), onNode, onCluster) {
 		for _, s := range suites {
 			if built[s.name] != "" {
 				continue

@@ -24,6 +24,10 @@ func TestMatrix(t *testing.T) {
 			continue
 		}
 		t.Run(v.String(), func(t *testing.T) {
+			if v.Server != testserver.RabbitMQServer {
+				runLegs(t, v, v.String(), onDatabase[v.Server], bins, startDatabase)
+				return
+			}
 			t.Run("node", func(t *testing.T) { runLegs(t, v, v.String(), onNode, bins, startNode) })
 			t.Run("cluster", func(t *testing.T) { runLegs(t, v, v.String()+"-cluster", onCluster, bins, startCluster) })
 		})
@@ -33,14 +37,19 @@ func TestMatrix(t *testing.T) {
 func startNode(t *testing.T, v testserver.Version) (urls []string) {
 	t.Helper()
 	b := testserver.StartRabbitMQ(t, testserver.Release(v.Release))
-	got := b.Version()
+	compare(t, v, b.Version())
+	return []string{b.URL()}
+}
+
+// compare reports a server that has left its release, as Debian's sid does.
+func compare(t *testing.T, v testserver.Version, got string) {
+	t.Helper()
 	switch v.Compare(got) {
 	case -1:
 		t.Fatalf("%s: the server is %s", v, got)
 	case 1:
 		fmt.Printf("%-22s Debian %s has moved on to %s: the list of versions needs it\n", v, v.Debian, got)
 	}
-	return []string{b.URL()}
 }
 
 func startCluster(t *testing.T, v testserver.Version) (urls []string) {
@@ -55,7 +64,7 @@ func runLegs(t *testing.T, v testserver.Version, server string, suites []suite, 
 ) {
 	t.Helper()
 	legs.planned += len(suites)
-	environment := append(os.Environ(), "TIDINGS_RABBITMQ="+v.Release)
+	environment := append(os.Environ(), v.Server.Variable()+"="+v.Release)
 	urls := named(server)
 	t.Run("public", func(t *testing.T) {
 		urls := urls
@@ -64,7 +73,7 @@ func runLegs(t *testing.T, v testserver.Version, server string, suites []suite, 
 		}
 		for _, s := range suites {
 			if !s.private {
-				runLeg(t, server, s, bins, urls, append(environment, "RABBITMQ_URL="+strings.Join(urls, " ")))
+				runLeg(t, server, s, bins, urls, append(environment, urlVariable[v.Server]+"="+strings.Join(urls, " ")))
 			}
 		}
 	})
@@ -82,6 +91,27 @@ func runLegs(t *testing.T, v testserver.Version, server string, suites []suite, 
 			}
 		}
 	})
+}
+
+// urlVariable is where tests look for a running server.
+var urlVariable = map[testserver.Server]string{
+	testserver.RabbitMQServer: "RABBITMQ_URL",
+	testserver.PostgresServer: "POSTGRES_URL",
+	testserver.MariaDBServer:  "MYSQL_URL",
+	testserver.MySQLServer:    "MYSQL_URL",
+}
+
+// startDatabase starts a server of a version and returns its URL.
+func startDatabase(t *testing.T, v testserver.Version) (urls []string) {
+	t.Helper()
+	t.Setenv(v.Server.Variable(), v.Release)
+	start := testserver.StartMySQL
+	if v.Server == testserver.PostgresServer {
+		start = testserver.StartPostgres
+	}
+	d := start(t)
+	compare(t, v, d.Version())
+	return []string{d.URL()}
 }
 
 func runLeg(t *testing.T, server string, s suite, bins binaries, urls, environment []string) {

@@ -1,5 +1,7 @@
 package matrix
 
+import "github.com/gotidings/tidings/internal/testserver"
+
 // suite is what a leg runs.
 type suite struct {
 	name    string // a package, or an example
@@ -37,4 +39,21 @@ var onCluster = []suite{
 	{name: quickstart},
 	{name: "internal/testserver", tests: "^TestCluster", private: true},
 	{name: "internal/faults", tests: "^TestCluster", private: true},
+}
+
+// On a database everything runs that asks for one of its kind.
+var onDatabase = map[testserver.Server][]suite{
+	testserver.PostgresServer: onSQL("MySQL|SQLite|/^(mysql|sqlite)$"),
+	testserver.MariaDBServer:  onSQL("Postgres|PgBouncer|Pgx|Gorm|SQLite|/^(postgres|sqlite)$"),
+	testserver.MySQLServer:    onSQL("Postgres|PgBouncer|Pgx|Gorm|SQLite|/^(postgres|sqlite)$"),
+}
+
+func onSQL(others string) []suite {
+	const why = "those of other databases"
+	return []suite{
+		{name: "transports/sql/sqltest", without: others, why: why},
+		{name: "outbox/outboxtest", without: others, why: why},
+		{name: "eventstore/eventstoretest", without: others, why: why},
+		{name: quickstart},
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,31 +22,37 @@ import (
 // at a time, from the test's goroutine.
 type Database struct {
 	tb      testing.TB
+	root    root
 	account account
-	dir     string
+	dir     string // as the server sees it
 	port    int
 	url     string
+	bin     string         // the server's program
 	kill    syscall.Signal // ends it without letting it clean up
 	server  func() *exec.Cmd
 	ready   func(ctx context.Context) error
 	vm      *process // nil while it is down
 }
 
-// StartPostgres starts a PostgreSQL server with prepared transactions from the installed
-// programs, as the service's own user when the test runs as root. It is gone, with its
-// data, when the test ends.
+// StartPostgres starts a PostgreSQL server with prepared transactions, as the service's own user
+// when the test runs as root. It is of the release that TIDINGS_POSTGRESQL names, or the one
+// that is installed. It is gone, with its data, when the test ends.
 func StartPostgres(tb testing.TB) *Database {
 	tb.Helper()
 	const pkg = "apt-get install postgresql"
-	bin := root("").find("postgres", "/usr/lib/postgresql/*/bin")
+	r := PostgresServer.mustRoot(tb, pkg)
+	bin := r.find("postgres", "/usr/lib/postgresql/*/bin")
 	if bin == "" {
 		missing(tb, "a private PostgreSQL server can't be started: it is not installed", pkg)
 	}
-	if file, err := filepath.EvalSymlinks(bin); err == nil { // the other programs are beside the file, not the link
-		bin = file
+	if r == "" {
+		if file, err := filepath.EvalSymlinks(bin); err == nil { // the other programs are beside the file, not the link
+			bin = file
+		}
 	}
 	programs := filepath.Dir(bin)
-	d := newDatabase(tb, "postgres", pkg)
+	d := newDatabase(tb, r, "postgres", pkg)
+	d.bin = bin
 	port := strconv.Itoa(d.port)
 	d.url = "postgres://postgres@" + d.Addr() + "/postgres?sslmode=disable"
 	d.kill = syscall.SIGQUIT // as a crash; after SIGKILL its children would go on and hold its memory
@@ -66,22 +73,35 @@ func StartPostgres(tb testing.TB) *Database {
 	return d
 }
 
-// StartMariaDB starts a MariaDB server with the database test, as [StartPostgres] does.
-func StartMariaDB(tb testing.TB) *Database {
+// StartMySQL starts a MariaDB server with the database test, as [StartPostgres] does. It is of
+// the release that TIDINGS_MARIADB names; TIDINGS_MYSQL names one of MySQL instead.
+func StartMySQL(tb testing.TB) *Database {
 	tb.Helper()
-	const pkg = "apt-get install mariadb-server"
-	bin, install := root("").find("mariadbd", "/usr/libexec"), root("").find("mariadb-install-db")
-	if bin == "" || install == "" {
-		missing(tb, "a private MariaDB server can't be started: it is not installed", pkg)
+	server, pkg := MariaDBServer, "apt-get install mariadb-server"
+	if os.Getenv(MySQLServer.Variable()) != "" {
+		server, pkg = MySQLServer, rootsCommand
 	}
-	d := newDatabase(tb, "mysql", pkg)
+	r := server.mustRoot(tb, pkg)
+	bin, install, flags := r.find("mariadbd", "/usr/libexec"), r.find("mariadb-install-db"), []string{"--auth-root-authentication-method=normal"}
+	if server == MySQLServer {
+		bin = r.find("mysqld")
+		install, flags = bin, []string{"--initialize-insecure"}
+	}
+	if bin == "" || install == "" {
+		missing(tb, fmt.Sprintf("a private %s server can't be started: it is not installed", server), pkg)
+	}
+	d := newDatabase(tb, r, "mysql", pkg)
+	d.bin = bin
 	d.url = "mysql://root@" + d.Addr() + "/test"
 	d.kill = syscall.SIGKILL
-	d.setUp(install, "--no-defaults", "--auth-root-authentication-method=normal", "--datadir="+d.data(), "--tmpdir="+d.dir)
+	setup := filepath.Join(d.dir, "setup.sql") // an anonymous user of this host would be taken for any user
+	d.write(setup, "create database if not exists test;\ndrop user if exists ''@localhost;\n")
+	own := []string{"--no-defaults", "--datadir=" + d.data(), "--tmpdir=" + d.dir}
+	d.setUp(install, append(own, flags...)...)
 	d.server = func() *exec.Cmd {
-		return d.command(context.Background(), bin, "--no-defaults", "--datadir="+d.data(), "--tmpdir="+d.dir, "--port="+strconv.Itoa(d.port),
-			"--bind-address=127.0.0.1", "--socket="+filepath.Join(d.dir, "socket"), "--pid-file="+filepath.Join(d.dir, "pid"),
-			"--innodb-flush-log-at-trx-commit=2", "--innodb-doublewrite=OFF") // written at each commit, and not synced, as above
+		return d.command(context.Background(), bin, append(own, "--port="+strconv.Itoa(d.port), "--bind-address=127.0.0.1", "--init-file="+setup,
+			"--socket="+filepath.Join(d.dir, "socket"), "--pid-file="+filepath.Join(d.dir, "pid"),
+			"--innodb-flush-log-at-trx-commit=2", "--innodb-doublewrite=OFF")...) // written at each commit, and not synced, as above
 	}
 	d.ready = func(ctx context.Context) error { return mySQL.answersAt(ctx, d.Addr()) }
 	d.Start()
@@ -89,31 +109,40 @@ func StartMariaDB(tb testing.TB) *Database {
 }
 
 // newDatabase makes the folder for a server that runs as the user called service.
-func newDatabase(tb testing.TB, service, pkg string) *Database {
+func newDatabase(tb testing.TB, r root, service, pkg string) *Database {
 	tb.Helper()
-	d := &Database{tb: tb, account: serviceAccount("", service), port: FreePort(tb)}
-	if os.Getuid() == 0 && d.account == (account{}) {
+	d := &Database{tb: tb, root: r, account: serviceAccount(r, service), port: FreePort(tb)}
+	if os.Getuid() == 0 && d.account == serviceAccount(r, "") {
 		missing(tb, fmt.Sprintf("a database server does not run as root, and there is no user %s", service), pkg)
 	}
-	dir, err := os.MkdirTemp("", "tidings-"+service+"-") //nolint:usetesting // only the test's own user can enter tb.TempDir
+	dir, err := r.makeFolder("tidings-" + service + "-") // only the test's own user can enter tb.TempDir
 	if err != nil {
 		tb.Fatal(err)
 	}
+	d.dir = dir
 	tb.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
+		if err := os.RemoveAll(r.outside(dir)); err != nil {
 			tb.Errorf("data of the private database server: %v", err)
 		}
 	})
-	if err := d.account.own(dir); err != nil {
+	if err := d.account.own(r.outside(dir)); err != nil {
 		tb.Fatal(err)
 	}
-	d.dir = dir
 	tb.Cleanup(func() {
 		if d.vm != nil {
 			d.Kill()
 		}
 	})
 	return d
+}
+
+// write makes a file, which only the server's user can read.
+func (d *Database) write(path, content string) {
+	d.tb.Helper()
+	outside := d.root.outside(path)
+	if err := errors.Join(os.WriteFile(outside, []byte(content), 0o600), d.account.own(outside)); err != nil {
+		d.tb.Fatal(err)
+	}
 }
 
 func (d *Database) data() string { return filepath.Join(d.dir, "data") }
@@ -130,7 +159,7 @@ func (d *Database) setUp(path string, args ...string) {
 
 func (d *Database) command(ctx context.Context, path string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Dir = d.dir
+	cmd.Dir, cmd.Env = d.dir, d.root.environment()
 	d.account.run(cmd)
 	return cmd
 }
@@ -183,6 +212,20 @@ func (d *Database) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.
 
 // URL returns the URL of a database on the server, with its administrator as user.
 func (d *Database) URL() string { return d.url }
+
+var versionNumber = regexp.MustCompile(`\d+(\.\d+)+`)
+
+// Version returns the version that the server's program says, such as "18.6".
+func (d *Database) Version() string {
+	d.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.tb.Context()), startTimeout)
+	defer cancel()
+	out, err := d.command(ctx, d.bin, "--version").CombinedOutput()
+	if err != nil {
+		d.tb.Fatalf("%s --version: %v\n%s", d.bin, err, out)
+	}
+	return versionNumber.FindString(string(out))
+}
 
 // Kill ends the server without letting it clean up, and returns when it is gone.
 func (d *Database) Kill() {

@@ -10,7 +10,7 @@ import (
 func TestDatabaseComesBack(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(testing.TB) *testserver.Database{
-		"postgres": testserver.StartPostgres, "mariadb": testserver.StartMariaDB,
+		"postgres": testserver.StartPostgres, "mariadb": testserver.StartMySQL,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

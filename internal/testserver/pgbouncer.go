@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
@@ -36,12 +35,12 @@ func StartPgBouncer(tb testing.TB, postgresURL string) *Database {
 	if p, ok := u.User.Password(); ok {
 		password = " password=" + p
 	}
-	d := newDatabase(tb, "postgres", pkg)
+	d := newDatabase(tb, "", "postgres", pkg)
 	u.Host = d.Addr()
 	d.url = u.String()
 	d.kill = syscall.SIGKILL
 	config := filepath.Join(d.dir, "pgbouncer.ini")
-	err = os.WriteFile(config, fmt.Appendf(nil, `[databases]
+	d.write(config, fmt.Sprintf(`[databases]
 * = host=%s port=%s user=%s%s
 [pgbouncer]
 listen_addr = 127.0.0.1
@@ -50,13 +49,7 @@ unix_socket_dir =
 auth_type = any
 pool_mode = transaction
 default_pool_size = 5
-`, host, port, u.User.Username(), password, d.port), 0o600)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if err := d.account.own(config); err != nil {
-		tb.Fatal(err)
-	}
+`, host, port, u.User.Username(), password, d.port))
 	d.server = func() *exec.Cmd { return d.command(context.Background(), bin, config) }
 	d.ready = func(ctx context.Context) error { return postgres.answersAt(ctx, d.Addr()) }
 	d.Start()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"testing"
 )
 
 // Version is a release of a server that the library supports.
@@ -22,8 +23,13 @@ type Version struct {
 // Server is a program that the library connects to.
 type Server string
 
-// RabbitMQServer is the server of [StartRabbitMQ].
-const RabbitMQServer Server = "rabbitmq"
+// The servers of [StartRabbitMQ], [StartPostgres] and [StartMySQL].
+const (
+	RabbitMQServer Server = "rabbitmq"
+	PostgresServer Server = "postgresql"
+	MariaDBServer  Server = "mariadb"
+	MySQLServer    Server = "mysql"
+)
 
 // Versions is the one list of supported versions. The matrix runs it; docs/versions.md and
 // docker-compose.yml agree with it, or a test fails.
@@ -34,6 +40,15 @@ var Versions = []Version{
 	{RabbitMQServer, "4.1", ""},
 	{RabbitMQServer, "4.2", ""},
 	{RabbitMQServer, "4.3", "sid"},
+	{PostgresServer, "15", "bookworm"},
+	{PostgresServer, "16", ""},
+	{PostgresServer, "17", "trixie"},
+	{PostgresServer, "18", "sid"},
+	{MariaDBServer, "10.11", "bookworm"},
+	{MariaDBServer, "11.4", ""},
+	{MariaDBServer, "11.8", "trixie"},
+	{MySQLServer, "8.4", ""},
+	{MySQLServer, "9.7", "sid"},
 }
 
 // String returns a version as TIDINGS_MATRIX names it, such as "rabbitmq-4.3".
@@ -50,15 +65,15 @@ func (v Version) Compare(version string) int {
 	})
 }
 
-// variable names the environment variable that chooses the release of a private server.
-func (s Server) variable() string { return "TIDINGS_" + strings.ToUpper(string(s)) }
+// Variable names the environment variable that chooses the release of a private server.
+func (s Server) Variable() string { return "TIDINGS_" + strings.ToUpper(string(s)) }
 
 // root returns the folder whose programs a private server of the given release consists
 // of. An empty release stands for the one that the environment chooses, else the installed
 // one.
 func (s Server) root(release string) (root, error) {
 	if release == "" {
-		release = os.Getenv(s.variable())
+		release = os.Getenv(s.Variable())
 	}
 	if release == "" {
 		return "", nil
@@ -69,6 +84,17 @@ func (s Server) root(release string) (root, error) {
 		}
 	}
 	return "", fmt.Errorf("%s %s is not in the list of supported versions", s, release)
+}
+
+// mustRoot is the root of the release that the environment chooses. It ends a test that has
+// none.
+func (s Server) mustRoot(tb testing.TB, pkg string) root {
+	tb.Helper()
+	r, err := s.root("")
+	if err != nil {
+		missing(tb, fmt.Sprintf("a private %s server can't be started: %v", s, err), pkg, rootsCommand)
+	}
+	return r
 }
 
 func (v Version) root() (root, error) {

@@ -395,7 +395,7 @@ func TestFaultsMySQLRabbitMQ(t *testing.T) {
 		t.Skip("takes minutes")
 	}
 	t.Parallel()
-	server := testserver.StartMariaDB(t)
+	server := testserver.StartMySQL(t)
 	dsn := "root@tcp(" + server.Addr() + ")/test"
 	s := &shop{db: database{openDB(t, "mysql", dsn), tsql.MySQL, "mysql", dsn}, server: server, broker: testserver.StartRabbitMQ(t)}
 	s.run(t, fifth(), *faultCount/2)

@@ -60,7 +60,7 @@ func TestServerCrash(t *testing.T) {
 	})
 	t.Run("mysql", func(t *testing.T) {
 		t.Parallel()
-		server := testserver.StartMariaDB(t)
+		server := testserver.StartMySQL(t)
 		crash(t, server, open(t, "mysql", "root@tcp("+server.Addr()+")/test"), tsql.MySQL)
 	})
 }
