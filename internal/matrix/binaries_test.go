@@ -13,7 +13,12 @@ import (
 	"testing"
 )
 
-const repository = "../.."
+const (
+	repository = "../.."
+
+	// parallel is how many tests of a suite run at once. They wait more than they compute.
+	parallel = "4"
+)
 
 // binaries are the built programs of the suites, by name.
 type binaries map[string]string
@@ -57,7 +62,10 @@ func goCommand(ctx context.Context, args ...string) error {
 // run runs the program of a suite and returns what it printed.
 func (b binaries) run(t *testing.T, s suite, urls, environment []string) ([]byte, error) {
 	t.Helper()
-	args := []string{"-test.count=1", "-test.shuffle=on", "-test.timeout=15m", "-test.run=" + s.tests, "-test.skip=" + s.without}
+	args := []string{
+		"-test.count=1", "-test.shuffle=on", "-test.timeout=15m", "-test.run=" + s.tests, "-test.skip=" + s.without,
+		"-test.parallel=" + parallel,
+	}
 	if s.name == quickstart {
 		args = []string{"-transport", urls[0]}
 	}
