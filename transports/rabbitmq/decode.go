@@ -43,6 +43,7 @@ func decode(d *amqp.Delivery, exchange string) *message.Message {
 	}
 	msg := message.NewMessage(id, d.Body)
 	msg.Metadata = metadata
+	keepProperties(msg, d)
 	if due := text(d.Headers[dueHeader]); d.Exchange == exchange || due == exchange {
 		transports.SetTopic(msg, d.RoutingKey)
 	}

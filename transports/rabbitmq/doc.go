@@ -74,7 +74,9 @@
 // Services on plain Watermill can read it and be read. Headers of other types than text
 // are received as text, also those that the client library can't read, such as a list of more
 // than 8192 elements; what has outgrown a frame is shortened, and named in tidings_truncated; what the broker itself writes, such as x-death, never goes back
-// to the broker under its name.
+// to the broker under its name. Properties that no attribute says are metadata: content-encoding, and with the prefix
+// "amqp-" reply-to, priority, expiration, user-id and those that differ from the attribute. They are
+// sent back as properties, except expiration and user-id.
 //
 // # Messages that kill
 //
@@ -100,7 +102,7 @@
 // default. Names of subscriptions have 247 bytes at
 // most, less the exchange in front of them. Queues are not bounded: the
 // broker's memory and disk alarms hold publishers back. [Transport.Depth] does not know
-// what is in flight or delayed. Listing a poison queue takes its messages into memory.
+// what is in flight or delayed. A listing reads the whole poison queue, and keeps its page in memory.
 //
 // A message that is unsettled for longer than the broker's consumer timeout, 30 minutes by
 // default, makes the broker close the channel, or cancel the consumer from 4.3 on: all that

@@ -89,6 +89,11 @@ func encode(msg *message.Message) amqp.Publishing {
 	property(&out.AppId, msg.Metadata[sourceKey])
 	property(&out.CorrelationId, msg.Metadata[correlationKey])
 	out.Timestamp, _ = time.Parse(time.RFC3339Nano, msg.Metadata[timeKey]) // zero, so left out, when it is no time
+	for key := range headers {
+		if mayBeProperty(key) && setProperty(&out, key, msg.Metadata[key]) {
+			delete(headers, key)
+		}
+	}
 	return out
 }
 

@@ -39,6 +39,7 @@ func delivered(p amqp.Publishing, exchange, key string) *amqp.Delivery {
 	return &amqp.Delivery{
 		Headers: p.Headers, ContentType: p.ContentType, MessageId: p.MessageId, Type: p.Type, AppId: p.AppId,
 		CorrelationId: p.CorrelationId, Timestamp: p.Timestamp.Truncate(time.Second), Body: p.Body, Exchange: exchange, RoutingKey: key,
+		ContentEncoding: p.ContentEncoding, ReplyTo: p.ReplyTo, Priority: p.Priority, Expiration: p.Expiration, UserId: p.UserId,
 	}
 }
 
@@ -46,12 +47,21 @@ func TestMetadataSurvivesTheWire(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 300)
 	for name, metadata := range map[string]message.Metadata{
-		"none":             {},
-		"attributes":       {"ce_source": "shop", "ce_type": "a", "ce_time": "2026-02-03T04:05:06.123456789Z", "ce_subject": "s"},
-		"empty values":     {"ce_subject": "", "content-type": "", "": "x"},
-		"broker's names":   {"x-death": "a", "x-delivery-count": "b", "CC": "c", "BCC": "d", "x-first-death-queue": "e"},
-		"our own names":    {"cloudEvents_id": "a", "cloudEvents:type": "b", "tidings-due": "c", "tidings_amqp_x": "d", "_watermill_message_uuid": "e", "ce_id": "f", "ce_specversion": "g"},
-		"library's":        {"tidings_attempts": "3", "tidings_topic": "t"},
+		"none":           {},
+		"attributes":     {"ce_source": "shop", "ce_type": "a", "ce_time": "2026-02-03T04:05:06.123456789Z", "ce_subject": "s"},
+		"empty values":   {"ce_subject": "", "content-type": "", "": "x"},
+		"broker's names": {"x-death": "a", "x-delivery-count": "b", "CC": "c", "BCC": "d", "x-first-death-queue": "e"},
+		"our own names":  {"cloudEvents_id": "a", "cloudEvents:type": "b", "tidings-due": "c", "tidings_amqp_x": "d", "_watermill_message_uuid": "e", "ce_id": "f", "ce_specversion": "g"},
+		"library's":      {"tidings_attempts": "3", "tidings_topic": "t"},
+		"properties": {
+			"content-encoding": "gzip", "amqp-reply-to": "q", "amqp-priority": "9", "amqp-message-id": "m", "amqp-type": "t", "amqp-app-id": "a",
+			"amqp-correlation-id": "c", "amqp-timestamp": "2026-02-03T04:05:06Z", "amqp-expiration": "1", "amqp-user-id": "root",
+			"ce_type": "x", "ce_source": "x", "ce_correlationid": "x", "ce_time": "2026-02-03T04:05:07Z",
+		},
+		"no properties": {
+			"content-encoding": "", "amqp-reply-to": long, "amqp-priority": "007", "amqp-timestamp": "noon", "amqp-type": "", "amqp-other": "x", "amqp-app-id": "x",
+			"priority": "9", "expiration": "1", "reply-to": "amq.rabbitmq.reply-to",
+		},
 		"long":             {"content-type": long, "ce_type": long, "ce_source": long, "ce_correlationid": long},
 		"no time":          {"ce_time": "yesterday"},
 		"watermill's":      {"correlation_id": "c", "ce_correlationid": "c"},
@@ -91,7 +101,8 @@ func TestDecodeTakesWhatAnyoneSends(t *testing.T) {
 		Exchange: "events", RoutingKey: "a.topic", Body: []byte{0, 1},
 	}, "events")
 	want := message.Metadata{
-		"text": "t", "bytes": "b", "yes": "true", "int": "-7", "byte": "7", "float": "1.5", "none": "",
+		"amqp-message-id": "from-property",
+		"text":            "t", "bytes": "b", "yes": "true", "int": "-7", "byte": "7", "float": "1.5", "none": "",
 		"time": "2026-02-03T04:05:06Z", "money": "-0.07", "cents": "12.3", "whole": "5",
 		"table": `{"b":"x","d":"0.1","n":1}`, "list": `["a",1,"2026-02-03T04:05:06Z",null]`,
 		"x-death": `[{"count":2,"queue":"q"}]`, "ce_subject": "s", "ce_type": "a.type", "ce_source": "app", "ce_correlationid": "corr",

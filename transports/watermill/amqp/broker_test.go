@@ -263,8 +263,30 @@ func TestHeaderGoesBeforeProperty(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (message.Metadata{"content-type": "header", "correlation_id": ""}); msg.UUID != "header" || !maps.Equal(msg.Metadata, want) {
+	if want := (message.Metadata{"content-type": "header", "correlation_id": "", "amqp-message-id": "property"}); msg.UUID != "header" || !maps.Equal(msg.Metadata, want) {
 		t.Errorf("got %q, %v", msg.UUID, msg.Metadata)
+	}
+}
+
+func TestPropertiesAreMetadata(t *testing.T) {
+	t.Parallel()
+	m := marshaler{}
+	msg, err := m.Unmarshal(amqp091.Delivery{
+		MessageId: "1", ContentEncoding: "gzip", ReplyTo: "q", Priority: 3, Expiration: "60000", UserId: "guest", Type: "t", AppId: "a",
+		Timestamp: time.Unix(1_700_000_000, 0),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := message.Metadata{
+		"content-encoding": "gzip", "amqp-reply-to": "q", "amqp-priority": "3", "amqp-expiration": "60000", "amqp-user-id": "guest", "amqp-type": "t",
+		"amqp-app-id": "a", "amqp-timestamp": "2023-11-14T22:13:20Z",
+	}
+	if msg.UUID != "1" || !maps.Equal(msg.Metadata, want) {
+		t.Errorf("got %q, %v", msg.UUID, msg.Metadata)
+	}
+	if out, err := m.Marshal(msg); err != nil || out.ContentEncoding != "gzip" || out.Expiration != "" {
+		t.Errorf("written as %+v, %v", out, err)
 	}
 }
 

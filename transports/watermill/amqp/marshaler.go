@@ -37,7 +37,11 @@ func (m marshaler) Marshal(msg *message.Message) (amqp091.Publishing, error) {
 	if size > maxHeaderBytes {
 		return amqp091.Publishing{}, fmt.Errorf("%w: metadata of %d bytes, limit %d", transports.ErrTooLarge, size, maxHeaderBytes)
 	}
-	return m.DefaultMarshaler.Marshal(msg)
+	out, err := m.DefaultMarshaler.Marshal(msg)
+	if encoding := msg.Metadata["content-encoding"]; len(encoding) <= 255 {
+		out.ContentEncoding = encoding
+	}
+	return out, err
 }
 
 // Unmarshal never fails.
@@ -61,7 +65,30 @@ func (m marshaler) Unmarshal(delivery amqp091.Delivery) (*message.Message, error
 		}
 	}
 	property("content-type", delivery.ContentType)
+	property("content-encoding", delivery.ContentEncoding)
 	property("correlation_id", delivery.CorrelationId)
+	// By the names that they have on transports/rabbitmq, which sends them on as properties.
+	property("amqp-reply-to", delivery.ReplyTo)
+	said := func(attribute string) bool { // by a header, as in messages of transports/rabbitmq
+		return delivery.Headers["cloudEvents_"+attribute] != nil || delivery.Headers["ce_"+attribute] != nil
+	}
+	if !said("type") {
+		property("amqp-type", delivery.Type)
+	}
+	if !said("source") {
+		property("amqp-app-id", delivery.AppId)
+	}
+	property("amqp-expiration", delivery.Expiration)
+	property("amqp-user-id", delivery.UserId)
+	if delivery.Priority > 0 {
+		property("amqp-priority", strconv.Itoa(int(delivery.Priority)))
+	}
+	if delivery.MessageId != msg.UUID {
+		property("amqp-message-id", delivery.MessageId)
+	}
+	if !delivery.Timestamp.IsZero() && !said("time") {
+		property("amqp-timestamp", delivery.Timestamp.UTC().Format(time.RFC3339))
+	}
 	return msg, nil
 }
 
