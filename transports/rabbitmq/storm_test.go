@@ -49,6 +49,41 @@ func TestNackStorm(t *testing.T) {
 	}
 }
 
+// A plain Watermill router nacks what its handler fails. One such message does not keep the
+// subscription from handling others.
+func TestRefusedMessageLetsOthersPass(t *testing.T) {
+	t.Parallel()
+	for _, concurrency := range []int{1, 4} {
+		t.Run(fmt.Sprint(concurrency), func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, nil)
+			ch := b.subscribe(b.Transport, b.sub("s", concurrency))
+			const others = 100
+			began := time.Now()
+			b.publish("refused")
+			for i := range others {
+				b.publish(fmt.Sprint(i))
+			}
+			refused := 0
+			for handled := 0; handled < others || refused == 0; {
+				msg := b.receive(ch)
+				if msg.UUID == "refused" {
+					refused++
+					msg.Nack()
+					continue
+				}
+				handled++
+				msg.Ack()
+			}
+			// A second passes after each ten deliveries, however slow the rest is.
+			if most := 2 * (renewAfter + 1) * (1 + int(time.Since(began).Seconds())); refused > most {
+				t.Errorf("the refused message was delivered %d times in %v; want %d at most", refused, time.Since(began), most)
+			}
+			b.ack(ch, "refused")
+		})
+	}
+}
+
 // While no copy can be stored, a nacked message is held: to give it back would count, and
 // end in the poison queue.
 func TestNackedMessageIsHeldWhileNothingCanBeStored(t *testing.T) {
