@@ -117,6 +117,11 @@
 // it is declared again, but bindings are not: subscriptions bind when they consume anew,
 // and delayed events with the next delayed one.
 //
+// A client that is connected to a node in the minority of a partitioned cluster stays there:
+// its publishes wait for a confirm and its subscriptions receive nothing until the partition ends, or
+// the node closes its connections. With cluster_partition_handling = pause_minority it does so
+// at once, and the client goes to the next of its URLs.
+//
 // The broker, not this package, is at risk in the first second of a new quorum queue: a
 // single node of 3.10 that is killed within about a second after it has made the queue
 // loses what was confirmed there, and the queue has no leader any more. Subscribing then
