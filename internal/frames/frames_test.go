@@ -124,8 +124,19 @@ func TestUnreadableHeadersBecomeText(t *testing.T) {
 func TestReadableHeadersAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	every := bytes.Join([][]byte{
-		{'V'}, {'t', 1}, {'b', 0xff}, {'B', 1}, {'s', 1, 2}, {'u', 1, 2}, {'I', 1, 2, 3, 4}, {'i', 1, 2, 3, 4}, {'f', 1, 2, 3, 4},
-		{'D', 2, 1, 2, 3, 4}, {'l', 1, 2, 3, 4, 5, 6, 7, 8}, {'d', 1, 2, 3, 4, 5, 6, 7, 8}, {'T', 0, 0, 0, 0, 5, 6, 7, 8},
+		{'V'},
+		{'t', 1},
+		{'b', 0xff},
+		{'B', 1},
+		{'s', 1, 2},
+		{'u', 1, 2},
+		{'I', 1, 2, 3, 4},
+		{'i', 1, 2, 3, 4},
+		{'f', 1, 2, 3, 4},
+		{'D', 2, 1, 2, 3, 4},
+		{'l', 1, 2, 3, 4, 5, 6, 7, 8},
+		{'d', 1, 2, 3, 4, 5, 6, 7, 8},
+		{'T', 0, 0, 0, 0, 5, 6, 7, 8},
 		textField("text"), container('x', []byte{0}), nested(maxDepth - 1), listOf(10), tableWith(3),
 	}, nil)
 	for name, value := range map[string][]byte{"every type": container('A', every), "long": listOf(maxElements), "deep": nested(maxDepth)} {

@@ -227,3 +227,17 @@ func TestRevokedPermissionIsNamed(t *testing.T) {
 		}
 	}
 }
+
+// Why the broker has closed a publish channel is logged once, and not for each attempt.
+func TestReasonOfClosedPublishChannelIsLogged(t *testing.T) {
+	t.Parallel()
+	var log lockedBuffer
+	b := newBench(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	results := b.out.publish(t.Context(), []outgoing{{exchange: b.id + ".missing", key: "a"}})
+	if !isCode(results[0], amqp.NotFound) {
+		t.Fatalf("publish to an exchange that does not exist: %v", results[0])
+	}
+	if n := strings.Count(log.String(), "closed a publish channel"); n != 1 {
+		t.Errorf("the reason is logged %d times; want once:\n%s", n, log.String())
+	}
+}

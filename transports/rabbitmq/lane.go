@@ -150,6 +150,7 @@ func (s *session) run() {
 	}
 	s.doubt = slices.Concat(s.lost, unwritten)
 	if s.cause != nil && !connectionFault(s.cause) && len(s.lost) > 0 {
+		s.log.Warn("the broker has closed a publish channel because of a message", slog.Any("error", s.cause))
 		s.isolate()
 	}
 }
