@@ -85,7 +85,7 @@ func TestRefusedPublisherDisturbsOthersOnce(t *testing.T) {
 	}
 	b.eventually("the lanes have channels", func() bool { opened = channels(); return !slices.Contains(opened, 0) })
 
-	const callers, each, refused = 4, 100, 20
+	const callers, each, refused = 4, 100, 8
 	var publishing sync.WaitGroup
 	publishing.Go(func() {
 		for range refused {

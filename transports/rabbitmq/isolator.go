@@ -46,8 +46,9 @@ type job struct {
 }
 
 const (
-	isolatorIdle  = time.Second     // after which the channel is closed
-	refusalDelay  = firstDelay      // before a message, from the second refusal in a row on
+	isolatorIdle  = time.Second            // after which the channel is closed
+	refusalDelay  = 100 * time.Millisecond // after the second refusal in a row; doubled after each further one
+	refusalAtMost = 500 * time.Millisecond
 	stalledAfter  = 5 * time.Second // a refusal comes at once, so a message without an answer was not refused
 	stalledAtMost = 16
 )
@@ -146,8 +147,8 @@ func (o *isolator) publish(p place) {
 
 // open makes the channel ready.
 func (o *isolator) open(ctx context.Context) error {
-	if o.refusals > 1 { // a publisher that is refused in a loop must not keep the broker busy
-		sleep(ctx, refusalDelay)
+	if n := o.refusals - 2; n >= 0 { // a publisher that is refused in a loop must not keep the broker busy
+		sleep(ctx, min(refusalDelay<<min(n, 8), refusalAtMost))
 	}
 	ch, err := o.conn.open(ctx, func(ch *amqp.Channel) error { return prepare(ch, o.declare) })
 	if err != nil {

@@ -101,11 +101,11 @@ func (d *topology) queue(name string, args amqp.Table) {
 		_, err = d.ch.QueueDeclare(name, true, false, false, false, args)
 	}
 	d.err = explain(toDeclare, "queue", name, err)
-	if d.mode == Declare && isCode(err, amqp.NotFound) { // it exists then, or it would have been made
-		d.err = &TopologyError{Kind: "queue", Name: name, Problem: "is on a node that is down, or has lost the majority of its nodes; start them", Err: err}
-	}
 	if wrong, ok := errors.AsType[*TopologyError](d.err); ok {
 		wrong.Wanted = describe(args)
+	}
+	if d.mode == Declare && isCode(err, amqp.NotFound) { // it exists then, or it would have been made
+		d.err = &TopologyError{Kind: "queue", Name: name, Problem: "is on a node that is down, or has lost the majority of its nodes; start them", Err: err}
 	}
 }
 
