@@ -250,7 +250,9 @@ func TestFilterChoosesAmongEventsWithoutID(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		two := func(p transports.Poisoned) bool { return string(p.Message.Payload) == "2" || string(p.Message.Payload) == "4" }
+		two := func(p transports.Poisoned) bool {
+			return string(p.Message.Payload) == "2" || string(p.Message.Payload) == "4"
+		}
 		n, err := s.DiscardPoisoned(t.Context(), "a", bus.Selection{Filter: two})
 		check(t, "error", err, nil)
 		check(t, "deleted", n, 2)

@@ -213,14 +213,11 @@ func killWhen(t *testing.T, cmd *exec.Cmd, done func() bool) {
 
 func poisonedIn(t *testing.T, tr transports.Transport) int {
 	t.Helper()
-	n := 0
-	for _, err := range tr.(transports.PoisonQueue).Poisoned(t.Context(), "shop.mail", transports.PoisonPage{}) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		n++
+	d, err := tr.(transports.DepthReporter).Depth(t.Context(), "shop.mail")
+	if err != nil {
+		t.Fatal(err)
 	}
-	return n
+	return d.Poisoned
 }
 
 // eventually waits for what another process brings about.

@@ -17,11 +17,11 @@ import (
 type watch struct {
 	*redrive
 	moved   map[transports.EventKey][]chosenEvent // of one key where the events have no id
-	pending []transports.EventKey          // of those moved, as far as is known
-	back    []transports.Poisoned          // of those moved
-	same    bool                           // one of back has the fault that it had
-	quiet   bool                           // nothing is seen to be pending; only --settle has to pass
-	late    error                          // why the wait was given up
+	pending []transports.EventKey                 // of those moved, as far as is known
+	back    []transports.Poisoned                 // of those moved
+	same    bool                                  // one of back has the fault that it had
+	quiet   bool                                  // nothing is seen to be pending; only --settle has to pass
+	late    error                                 // why the wait was given up
 }
 
 func (r *redrive) watch() *watch {
