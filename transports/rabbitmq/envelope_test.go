@@ -105,7 +105,7 @@ func TestEnvelopeSurvives(t *testing.T) {
 	}
 	stop()
 	msg.Ack()
-	for range ch { //nolint:revive // until it is closed
+	for range ch { // until it is closed
 	}
 	var d amqp.Delivery
 	b.eventually("it is in the queue", func() bool {

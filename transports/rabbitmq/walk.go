@@ -213,7 +213,9 @@ func (w *walker) giveBack() error {
 // await waits until the queue has n messages that are ready. When it has not for long, they
 // have expired, or somebody else has taken them.
 func (w *walker) await(n int) error {
-	for end := time.Now().Add(stalled); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	ctx, cancel := context.WithTimeout(context.Background(), stalled) // also when the caller has gone
+	defer cancel()
+	for more := true; more; more = sleep(ctx, time.Millisecond) {
 		ready, err := w.ready()
 		if err != nil {
 			return fmt.Errorf("return the messages: %w", err)

@@ -84,17 +84,17 @@ func (e *env) listPage(tr transports.Transport, subscription string, page transp
 	return list
 }
 
-// handles returns the handles of the events of these ids in the poison queue.
-func (e *env) handles(tr transports.Transport, subscription string, ids ...string) []transports.PoisonHandle {
+// handles returns the handles of the events of these ids in the poison queue of s.
+func (e *env) handles(tr transports.Transport, ids ...string) []transports.PoisonHandle {
 	e.Helper()
 	byID := make(map[string]transports.PoisonHandle)
-	for _, p := range e.list(tr, subscription) {
+	for _, p := range e.list(tr, "s") {
 		byID[p.Message.UUID] = p.Handle
 	}
 	handles := make([]transports.PoisonHandle, len(ids))
 	for i, id := range ids {
 		if handles[i] = byID[id]; handles[i] == "" {
-			e.Fatalf("%q is not in the poison queue of %s, or has no handle", id, subscription)
+			e.Fatalf("%q is not in the poison queue, or has no handle", id)
 		}
 	}
 	return handles
@@ -218,10 +218,10 @@ func copiesOfPoisonedAreOne(e *env) {
 	ch := e.subscribe(tr, e.wide("s", "a"))
 	e.poison(tr, "s", "1", "2", "1", "3", "1")
 	e.wantPoisoned(tr, "s", "1", "2", "3")
-	e.wantCount(1)(poisonOf(tr).DiscardPoisoned(e.Context(), e.name("s"), e.handles(tr, "s", "1")...))
+	e.wantCount(1)(poisonOf(tr).DiscardPoisoned(e.Context(), e.name("s"), e.handles(tr, "1")...))
 	e.wantPoisoned(tr, "s", "2", "3")
 	e.poison(tr, "s", "2")
-	e.wantCount(1)(poisonOf(tr).RequeuePoisoned(e.Context(), e.name("s"), e.handles(tr, "s", "2")...))
+	e.wantCount(1)(poisonOf(tr).RequeuePoisoned(e.Context(), e.name("s"), e.handles(tr, "2")...))
 	e.wantPoisoned(tr, "s", "3")
 	e.receiveIDs(ch, "2")[0].Ack() // with or without its copy
 }
@@ -242,7 +242,7 @@ func requeuedPoisonStartsAfresh(e *env) {
 		e.Fatal(err)
 	}
 	msg.Ack()
-	e.wantCount(1)(poisonOf(tr).RequeuePoisoned(e.Context(), e.name("s"), e.handles(tr, "s", "1")...))
+	e.wantCount(1)(poisonOf(tr).RequeuePoisoned(e.Context(), e.name("s"), e.handles(tr, "1")...))
 	e.wantPoisoned(tr, "s")
 
 	got := e.receive(ch)
@@ -265,10 +265,10 @@ func requeuedPoisonReachesOneSubscription(e *env) {
 	ch, other := e.subscribe(tr, e.wide("s", "a")), e.subscribe(tr, e.wide("other", "a"))
 	e.poison(tr, "s", "1", "2", "3", "4")
 	e.poison(tr, "other", "2")
-	gone := e.handles(tr, "s", "1")
+	gone := e.handles(tr, "1")
 	e.wantCount(1)(poisonOf(tr).DiscardPoisoned(e.Context(), e.name("s"), gone...))
 	e.poison(tr, "s", "1")
-	handles := append(e.handles(tr, "s", "4", "2"), gone...)
+	handles := append(e.handles(tr, "4", "2"), gone...)
 	e.wantCount(2)(poisonOf(tr).RequeuePoisoned(e.Context(), e.name("s"), handles...))
 	e.ackIDs(ch, "2", "4")
 	e.wantPoisoned(tr, "s", "3", "1")
@@ -280,13 +280,13 @@ func discardedPoisonIsGone(e *env) {
 	tr := e.open()
 	ch := e.subscribe(tr, e.wide("s", "a"))
 	e.poison(tr, "s", "1", "2", "3", "4")
-	handles := e.handles(tr, "s", "4", "2")
+	handles := e.handles(tr, "4", "2")
 	e.wantCount(2)(poisonOf(e.open()).DiscardPoisoned(e.Context(), e.name("s"), handles...)) // in another process too
 	e.wantCount(0)(poisonOf(tr).DiscardPoisoned(e.Context(), e.name("s"), handles...))
 	e.wantCount(0)(poisonOf(tr).RequeuePoisoned(e.Context(), e.name("s"), handles...))
 	e.wantCount(0)(poisonOf(tr).DiscardPoisoned(e.Context(), e.name("s")))
 	e.wantPoisoned(tr, "s", "1", "3")
-	e.wantCount(2)(poisonOf(tr).DiscardPoisoned(e.Context(), e.name("s"), e.handles(tr, "s", "1", "3")...))
+	e.wantCount(2)(poisonOf(tr).DiscardPoisoned(e.Context(), e.name("s"), e.handles(tr, "1", "3")...))
 	e.wantPoisoned(tr, "s")
 	e.quiet(ch)
 }
@@ -296,7 +296,7 @@ func poisonedAgainIsLeft(e *env) {
 	tr := e.open()
 	ch := e.subscribe(tr, e.wide("s", "a"))
 	e.poison(tr, "s", "1", "2")
-	handles := e.handles(tr, "s", "1", "2")
+	handles := e.handles(tr, "1", "2")
 	e.wantCount(1)(poisonOf(tr).RequeuePoisoned(e.Context(), e.name("s"), handles[0]))
 	e.ackIDs(ch, "1")
 	e.poison(tr, "s", "1", "2")
@@ -402,7 +402,7 @@ func malformedHandleIsRefused(e *env) {
 	tr := e.open()
 	e.subscribe(tr, e.sub("s", "a"))
 	e.poison(tr, "s", "1")
-	good := e.handles(tr, "s", "1")[0]
+	good := e.handles(tr, "1")[0]
 	for _, bad := range []transports.PoisonHandle{"", "nonsense", ".", good + ".", "." + good, good + "x y"} {
 		for name, call := range map[string]func(context.Context, string, ...transports.PoisonHandle) (int, error){
 			"requeue": poisonOf(tr).RequeuePoisoned, "discard": poisonOf(tr).DiscardPoisoned,
@@ -439,7 +439,8 @@ func listingKeepsTheOrder(e *env) {
 		}
 		cancel()
 		ctx, cancel = context.WithTimeout(e.Context(), time.Duration(i)*time.Millisecond)
-		for range poisonOf(tr).Poisoned(ctx, e.name("s"), transports.PoisonPage{}) { //nolint:revive // it may end at any moment
+		for _, err := range poisonOf(tr).Poisoned(ctx, e.name("s"), transports.PoisonPage{}) {
+			_ = err // it may end at any moment
 		}
 		cancel()
 		var more []string
@@ -465,7 +466,7 @@ func listingKeepsTheOrder(e *env) {
 		coming.Wait()
 		ids = append(ids, more...)
 		e.wantPoisoned(tr, "s", ids...)
-		e.wantCount(1)(poisonOf(tr).DiscardPoisoned(e.Context(), e.name("s"), e.handles(tr, "s", ids[40])...))
+		e.wantCount(1)(poisonOf(tr).DiscardPoisoned(e.Context(), e.name("s"), e.handles(tr, ids[40])...))
 		ids = slices.Delete(ids, 40, 41)
 		e.wantPoisoned(tr, "s", ids...)
 	}
