@@ -177,7 +177,7 @@ func (mysql) topicRange() string {
 	return `select m.id from {messages} m force index (topic_id) where m.topic = ? and m.id > ? and m.id <= ?`
 }
 
-func (mysql) among(ids []int64) (string, []any) { //nolint:unparam // PostgreSQL has a parameter
+func (mysql) among(ids []int64) (string, []any) {
 	return "{messages} m force index (primary) where m.id in (" + idList(ids) + ")", nil
 }
 

@@ -159,7 +159,7 @@ func (sqlite) topicRange() string {
 }
 
 // among looks up one id after the other: a cross join keeps its order.
-func (sqlite) among(ids []int64) (string, []any) { //nolint:unparam // PostgreSQL has a parameter
+func (sqlite) among(ids []int64) (string, []any) {
 	return "(select column1 as id from (values (" + strings.ReplaceAll(idList(ids), ",", "),(") + "))) i cross join {messages} m on m.id = i.id", nil
 }
 
