@@ -126,7 +126,11 @@ func TestConsumerTimeout(t *testing.T) {
 	kept := await(t, take) // so the slow one has to consume again for the rest
 	again := await(t, take)
 	for range 2 {
-		await(t, held).Ack()
+		msg := await(t, held)
+		if msg.UUID <= "3" {
+			t.Errorf("received %s, which another process has handled", msg.UUID)
+		}
+		msg.Ack()
 	}
 	kept.Ack()
 	again.Ack()
@@ -135,7 +139,33 @@ func TestConsumerTimeout(t *testing.T) {
 	}
 }
 
-// ordered is an ordered subscription with its queue, which is older than the timeouts that
+// What is in the client's buffer when the broker cancels the consumer, as RabbitMQ 4.3 does, is
+// dropped.
+func TestCancelledConsumerDropsItsBuffer(t *testing.T) {
+	t.Parallel()
+	url := impatientBroker(t)
+	slow, other := openAt(t, url, nil), openAt(t, url, nil)
+	s := transports.Subscription{Name: "s", Topics: []string{"a"}, Concurrency: 4}
+	held := subscribeAt(t, slow, s)
+	publishAt(t, slow, "0")
+	await(t, held).Ack() // from now on it takes four at a time
+	publishAt(t, slow, "1", "2", "3", "4")
+	first := await(t, held)
+	take := subscribeAt(t, other, s)
+	for got := make(map[string]bool); len(got) < 4; {
+		msg := await(t, take)
+		got[msg.UUID] = true
+		msg.Ack()
+	}
+	select {
+	case msg := <-held:
+		t.Errorf("received %s, which another process has handled", msg.UUID)
+	case <-time.After(time.Second):
+	}
+	first.Ack()
+}
+
+// olderQueue declares the queues of a subscription, which are older than the timeouts that
 // queues are given today.
 func olderQueue(t *testing.T, url string, s transports.Subscription) {
 	t.Helper()
