@@ -261,7 +261,8 @@ func TestStatementsReadLittle(t *testing.T) {
 					analyze()
 				}
 				for _, s := range []transports.Subscription{
-					{Name: "exact", Topics: []string{"a"}, Concurrency: 1}, {Name: "several", Topics: []string{"a", "b"}, Concurrency: 1},
+					{Name: "exact", Topics: []string{"a"}, Concurrency: 1},
+					{Name: "several", Topics: []string{"a", "b"}, Concurrency: 1},
 					{Name: "words", Topics: []string{"*"}, Concurrency: 1},
 				} {
 					if err := near.DeclareSubscription(t.Context(), s, tsql.FromNow); err != nil {
