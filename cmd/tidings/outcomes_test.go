@@ -81,7 +81,7 @@ var outcomesOfAll = []outcome{
 	{"subscriptions remove shop.mail", 1, "--force removes it"},
 	{"subscriptions remove", 2, "requires at least 1 arg"},
 	{"subscriptions remove shop.mail --force --dry-run", 0, "no"},
-	{"subscriptions remove shop.mail shop.mail --force", 0, "yes"},
+	{"subscriptions remove shop.mail shop.mail --force", 0, "yes"}, //nolint:dupword // the name is given twice
 	{"subscriptions remove shop.mail --force", 1, "no such subscription"},
 	{"subscriptions list $ALL -o json", 0, "[]"},
 }

@@ -107,11 +107,11 @@ func (s *selection) missing(found map[string]bool, where string) error {
 	if len(absent) == 0 {
 		return nil
 	}
-	of := ""
+	var options strings.Builder
 	for _, name := range s.subscriptions {
-		of += " -s " + name
+		options.WriteString(" -s " + name)
 	}
-	return fmt.Errorf("no event %s is %s; tidings poison list --events%s shows what is", strings.Join(absent, ", "), where, of)
+	return fmt.Errorf("no event %s is %s; tidings poison list --events%s shows what is", strings.Join(absent, ", "), where, &options)
 }
 
 // poisonQueue returns the poison queues of a transport.

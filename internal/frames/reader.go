@@ -108,7 +108,7 @@ func (c *Conn) arrived() bool {
 func (c *Conn) next() error {
 	head, err := c.in.Peek(headSize)
 	if err != nil {
-		if len(head) > 0 && err == io.EOF { //nolint:errorlint // bufio returns it as it is
+		if len(head) > 0 && err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
 		return err

@@ -132,7 +132,6 @@ func TestFind(t *testing.T) {
 	}
 }
 
-//nolint:paralleltest // it sets the environment
 func TestReleaseThatIsNotThere(t *testing.T) {
 	t.Setenv("REQUIRE_SERVICES", "1")
 	t.Setenv("TIDINGS_ROOTS", t.TempDir())

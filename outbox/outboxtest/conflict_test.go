@@ -212,7 +212,7 @@ func TestDefaultIsolation(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					defer func() { _ = tr.Close() }()
+					t.Cleanup(func() { _ = tr.Close() })
 					b, err := bus.New(tr, bus.Config{Source: "shop"})
 					if err != nil {
 						t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -48,7 +49,7 @@ func (p *publisher) publishNacked(ctx context.Context, first *call) {
 		p.isolator.add(job{call: c, indexes: []int{0}})
 		results[same[0]] = c.wait(p)[0]
 		if c.nacked { // then another address is tried
-			pending = append(others, same...)
+			pending = slices.Concat(others, same)
 			tries, delay = tries+1, min(2*delay, max(p.nackDelay, nackMaxDelay))
 			continue
 		}
@@ -56,7 +57,7 @@ func (p *publisher) publishNacked(ctx context.Context, first *call) {
 			first.lane.renew(first.opened)
 		}
 		same = p.publishMore(ctx, first, same[1:])
-		pending = append(same, others...)
+		pending = slices.Concat(same, others)
 		tries, delay = 0, p.nackDelay
 	}
 }

@@ -159,10 +159,10 @@ func TestNackingChannelIsReplaced(t *testing.T) {
 		if channel != broken {
 			return
 		}
-		switch {
-		case method == channelCloseOK:
+		switch method {
+		case channelCloseOK:
 			closed = true
-		case method == basicAck:
+		case basicAck:
 			nacks++
 			binary.BigEndian.PutUint32(payload, basicNack)
 		}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -81,7 +82,7 @@ func (f *methodProxy) pass(to io.Writer, from io.Reader, look func(channel uint1
 	if _, err := io.ReadFull(from, head); err != nil {
 		return err
 	}
-	frame := append(head, make([]byte, binary.BigEndian.Uint32(head[3:])+1)...)
+	frame := slices.Concat(head, make([]byte, binary.BigEndian.Uint32(head[3:])+1))
 	if _, err := io.ReadFull(from, frame[len(head):]); err != nil {
 		return err
 	}

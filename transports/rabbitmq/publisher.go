@@ -146,7 +146,7 @@ func newCall(ctx context.Context, messages []outgoing) *call {
 	return c
 }
 
-func (c *call) isApart(i int) bool { return c.apart != nil && c.apart[i] }
+func (c *call) isApart(i int) bool { return len(c.apart) > 0 && c.apart[i] }
 
 // settle sets the result of a message, once.
 func (c *call) settle(i int, err error) {

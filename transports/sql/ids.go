@@ -174,11 +174,12 @@ func (t *Transport) checkIDs(ctx context.Context) error {
 	}
 	if now.Sub(w.warned) >= idLogEvery {
 		w.warned = now
-		message := "the ids of the log can't be checked"
 		if unseen {
-			message = "what is published is not delivered; once this is fixed, publish again what was published since then"
+			t.store.log.ErrorContext(ctx, "what is published is not delivered; once this is fixed, publish again what was published since then",
+				"since", w.good, "error", err)
+		} else {
+			t.store.log.ErrorContext(ctx, "the ids of the log can't be checked", "since", w.good, "error", err)
 		}
-		t.store.log.ErrorContext(ctx, message, "since", w.good, "error", err)
 	}
 	return w.fault
 }

@@ -113,6 +113,8 @@ func (a *orderAdversary) check(t *testing.T, received []string) {
 
 // Of two events, the one that was committed before the other was published comes first to an
 // ordered subscription, whatever else is open, late or rolled back.
+//
+//nolint:paralleltest // it keeps the machine busy
 func TestOrderUnderAnAdversary(t *testing.T) {
 	for name, open := range backends {
 		t.Run(name, func(t *testing.T) {

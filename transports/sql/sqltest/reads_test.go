@@ -76,12 +76,10 @@ func (r *reads) explained(t *testing.T, b backend) *sql.DB {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, value := range map[string]string{
+	maps.Copy(cfg.RuntimeParams, map[string]string{
 		"session_preload_libraries": "auto_explain", "client_min_messages": "log", "auto_explain.log_min_duration": "0",
 		"auto_explain.log_analyze": "on", "auto_explain.log_timing": "off", "auto_explain.log_format": "json",
-	} {
-		cfg.RuntimeParams[name] = value
-	}
+	})
 	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
 		_, text, found := strings.Cut(n.Message, "plan:")
 		if !found {
@@ -153,6 +151,9 @@ func (r *reads) replay(t *testing.T, b backend) func(string, []driver.NamedValue
 			}
 			total += n
 		}
+		if err := rows.Err(); err != nil {
+			t.Error(err)
+		}
 		return total
 	}
 	if _, err := conn.ExecContext(ctx, "set session innodb_lock_wait_timeout = 1"); err != nil {
@@ -168,9 +169,10 @@ func (r *reads) replay(t *testing.T, b backend) func(string, []driver.NamedValue
 		if err != nil {
 			return err
 		}
+		defer func() { _ = rows.Close() }()
 		for rows.Next() {
 		}
-		return rows.Close()
+		return rows.Err()
 	}
 	return func(query string, named []driver.NamedValue) {
 		for _, skipped := range []string{"begin", "insert", "update `" + b.cfg.Prefix + "subscriptions", "update `" + b.cfg.Prefix + "log"} {
@@ -234,6 +236,9 @@ func (r *reads) plan(t *testing.T, b backend) func(string, []driver.NamedValue) 
 			case detail == "SCAN m" || strings.HasPrefix(detail, "SCAN ") && strings.HasSuffix(detail, "messages"):
 				scanned++
 			}
+		}
+		if err := rows.Err(); err != nil {
+			t.Error(err)
 		}
 		if scanned > made {
 			r.note(query, math.MaxInt)

@@ -26,16 +26,16 @@ func TestSettingsOfTheSession(t *testing.T) {
 		backend, setting string
 		want             []string
 	}{
-		"autocommit":             {"mysql", "autocommit=0", []string{"autocommit", "add autocommit=1"}},
-		"not strict":             {"mysql", "sql_mode=%27%27", []string{"sql_mode", "STRICT_TRANS_TABLES"}},
-		"safe updates":           {"mysql", "sql_safe_updates=1", []string{"sql_safe_updates"}},
-		"select limit":           {"mysql", "sql_select_limit=10", []string{"sql_select_limit"}},
-		"latin1":                 {"mysql", "charset=latin1", []string{"character_set_client", "charset=utf8mb4"}},
-		"utf8mb3":                {"mysql", "charset=utf8mb3", []string{"character_set_client", "charset=utf8mb4"}},
-		"increment":              {"mysql", "auto_increment_increment=2", []string{"auto_increment_increment is 2"}},
-		"synchronous_commit":     {"postgres", "synchronous_commit=off", []string{"synchronous_commit", "ALTER ROLE"}},
-		"sqlite journal":         {"sqlite", "_pragma=journal_mode(OFF)", []string{"journal_mode"}},
-		"sqlite read uncommited": {"sqlite", "_pragma=read_uncommitted(1)", []string{"read_uncommitted"}},
+		"autocommit":         {"mysql", "autocommit=0", []string{"autocommit", "add autocommit=1"}},
+		"not strict":         {"mysql", "sql_mode=%27%27", []string{"sql_mode", "STRICT_TRANS_TABLES"}},
+		"safe updates":       {"mysql", "sql_safe_updates=1", []string{"sql_safe_updates"}},
+		"select limit":       {"mysql", "sql_select_limit=10", []string{"sql_select_limit"}},
+		"latin1":             {"mysql", "charset=latin1", []string{"character_set_client", "charset=utf8mb4"}},
+		"utf8mb3":            {"mysql", "charset=utf8mb3", []string{"character_set_client", "charset=utf8mb4"}},
+		"increment":          {"mysql", "auto_increment_increment=2", []string{"auto_increment_increment is 2"}},
+		"synchronous_commit": {"postgres", "synchronous_commit=off", []string{"synchronous_commit", "ALTER ROLE"}},
+		"sqlite journal":     {"sqlite", "_pragma=journal_mode(OFF)", []string{"journal_mode"}},
+		"sqlite uncommitted": {"sqlite", "_pragma=read_uncommitted(1)", []string{"read_uncommitted"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
