@@ -45,6 +45,8 @@ type connection struct {
 	fault   error         // why there is no connection: what the last dial has met
 	change  chan struct{} // closed at the next change of current or blocked
 	blocked bool          // the broker does not read: it is short of memory or disk
+
+	reattaching reattaching // of the last broker
 }
 
 func newConnection(role string, cfg Config, nodes []node, l login) *connection {
@@ -162,6 +164,7 @@ func (c *connection) use(conn *link) bool {
 		return false
 	}
 	c.current, c.fault, c.blocked = conn, nil, false
+	c.reattaching = reattachesAt(conn.Properties)
 	c.changed()
 	return true
 }

@@ -28,9 +28,10 @@ type consumer struct {
 	log *slog.Logger
 	out chan *message.Message
 
-	intake context.Context         //nolint:containedctx // the subscription's life: its end stops the intake
-	base   context.Context         //nolint:containedctx // that of delivered messages: ends with Close, or behind out
-	end    context.CancelCauseFunc // of base
+	intake  context.Context         //nolint:containedctx // the subscription's life: its end stops the intake
+	removed context.CancelFunc      // of intake
+	base    context.Context         //nolint:containedctx // that of delivered messages: ends with Close, or behind out
+	end     context.CancelCauseFunc // of base
 
 	removals int            // of the subscription, before this consumer
 	began    time.Time      // when that was so
@@ -54,6 +55,7 @@ type consumer struct {
 func (c *consumer) run(r *reception) {
 	defer c.t.remove(c)
 	defer c.end(transports.ErrClosed)
+	defer c.removed()
 	defer close(c.out)
 	defer c.t.freeName(c)
 	defer c.land()

@@ -66,8 +66,10 @@ func (t *Transport) tryLock(ctx context.Context, name string) (unlock func(), er
 		if err := ch.Qos(1, 0, false); err != nil {
 			return err
 		}
-		tickets, err = ch.Consume(name, "", false, false, false, false, nil)
-		return err
+		if tickets, err = ch.Consume(name, "", false, false, false, false, nil); err != nil {
+			return err
+		}
+		return t.con.reattaches().prevent(ch)
 	})
 	if err != nil {
 		return nil, err

@@ -16,9 +16,10 @@ type reception struct {
 	args       amqp.Table // of the consumer
 	acks       *acks
 	deliveries <-chan amqp.Delivery
-	careful    bool          // with a prefetch of 1
-	gaveUp     bool          // a message of an ordered subscription
-	returned   chan struct{} // a signal that an ordered subscription has to begin anew
+	careful    bool // with a prefetch of 1
+	reattaching
+	gaveUp   bool          // a message of an ordered subscription
+	returned chan struct{} // a signal that an ordered subscription has to begin anew
 
 	cancelled <-chan string
 	closed    <-chan *amqp.Error
@@ -75,7 +76,7 @@ func (c *consumer) open(ctx context.Context, careful bool) (*reception, error) {
 		if err := c.declareDelays(ctx, ch); err != nil {
 			return err
 		}
-		r.ch = ch
+		r.ch, r.reattaching = ch, c.t.con.reattaches()
 		r.closed = ch.NotifyClose(make(chan *amqp.Error, 1))
 		r.cancelled = ch.NotifyCancel(make(chan string, 1))
 		return r.consume(c.t.names.queue(c.sub.Name), c.sub.Concurrency)
@@ -121,14 +122,19 @@ func (r *reception) consume(queue string, prefetch int) (err error) {
 	if err := r.ch.Qos(min(prefetch, maxPrefetch), 0, false); err != nil {
 		return fmt.Errorf("set prefetch: %w", err)
 	}
-	r.deliveries, err = r.ch.Consume(queue, r.tag, false, false, false, false, r.args)
-	return explain(toConsume, "queue", queue, err)
+	if r.deliveries, err = r.ch.Consume(queue, r.tag, false, false, false, false, r.args); err != nil {
+		return explain(toConsume, "queue", queue, err)
+	}
+	return r.prevent(r.ch)
 }
 
 // widen takes many messages at a time from now on, which a consumer can't change for
 // itself: another one takes its place.
 func (r *reception) widen(queue string, prefetch int) error {
 	if err := r.ch.Cancel(r.tag, false); err != nil {
+		return err
+	}
+	if err := r.allow(r.ch); err != nil {
 		return err
 	}
 	r.tag += "+"
@@ -191,7 +197,8 @@ func (c *consumer) close(r *reception) {
 	if !c.sub.Ordered {
 		_ = r.ch.Cancel(r.tag, false) // or what is nacked would come here again
 	}
-	if sent > 0 && c.canCount() && !(c.sub.Ordered && r.isLost()) {
+	// Where a broker cancels only what has lost its queue, nothing is left to be applied.
+	if sent > 0 && c.canCount() && !(r.isLost() && (c.sub.Ordered || bool(r.reattaching))) {
 		r.settled(c.t.names.queue(c.sub.Name))
 	}
 	if !c.sub.Ordered {
@@ -213,7 +220,7 @@ func (c *consumer) close(r *reception) {
 // not do: it takes messages again. Nor would basic.get, which a single active consumer
 // forbids.
 func (r *reception) settled(queue string) {
-	if r.ch.Qos(1, 0, false) != nil {
+	if r.allow(r.ch) != nil || r.ch.Qos(1, 0, false) != nil {
 		return
 	}
 	tag := r.tag + "-"

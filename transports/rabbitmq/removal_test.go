@@ -1,18 +1,25 @@
 package rabbitmq
 
-import "testing"
+import (
+	"strconv"
+	"testing"
+	"time"
 
-// Who subscribes anew right after a removal gets every message: none goes to the consumer
-// of before, whose channel is closed.
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/gotidings/tidings/transports"
+)
+
+// A caller that subscribes right after a removal gets every message: none goes to the old
+// consumers, whose channels are closed, in this process and in others.
 func TestSubscribeAfterRemoval(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
+	other := b.open()
 	s := b.sub("s", 1)
 	for range 10 {
-		before := b.subscribe(b.Transport, s)
-		if err := b.RemoveSubscription(t.Context(), s.Name); err != nil {
-			t.Fatal(err)
-		}
+		before, elsewhere := b.subscribe(b.Transport, s), b.subscribe(other, s)
+		b.remove(s.Name)
 		ctx, stop := contextWithStop(t)
 		after, err := b.Subscribe(ctx, s)
 		if err != nil {
@@ -20,12 +27,68 @@ func TestSubscribeAfterRemoval(t *testing.T) {
 		}
 		b.publish("1")
 		b.ack(after, "1")
-		if msg, open := <-before; open {
-			t.Fatalf("the consumer of before received %s", msg.UUID)
-		}
+		b.closes(before)
+		b.closes(elsewhere)
 		stop()
-		if _, open := <-after; open {
-			t.Fatal("a message twice")
+		b.closes(after)
+	}
+}
+
+// A consumer loses its queue and hears of it, even if there is one of that name again at
+// once: it consumes that one.
+func TestReplacedQueueIsNoticed(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	interruptions := make(chan transports.Interruption, 100)
+	for i := range 3 {
+		s := b.sub(strconv.Itoa(i), 2)
+		s.OnInterruption = func(i transports.Interruption) { interruptions <- i }
+		ctx, stop := contextWithStop(t)
+		ch, err := b.Subscribe(ctx, s)
+		if err != nil {
+			t.Fatal(err)
 		}
+		b.publish("1")
+		b.ack(ch, "1") // more than one at a time from now on
+		queue := b.names.queue(s.Name)
+		if _, err := b.raw.QueueDelete(queue, false, false, false); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.raw.QueueDeclare(queue, true, false, false, false, b.subscriptionArgs(s)); err != nil {
+			t.Fatal(err)
+		}
+		for ended := false; !ended; {
+			select {
+			case i := <-interruptions:
+				ended = i.Cause == nil
+			case <-time.After(testPatience):
+				t.Fatalf("round %d: the consumer is not told that its queue was deleted", i)
+			}
+		}
+		b.publish("2")
+		b.ack(ch, "2")
+		stop()
+		b.closes(ch)
+	}
+}
+
+// remove removes a subscription.
+func (b *bench) remove(subscription string) {
+	b.Helper()
+	if err := b.RemoveSubscription(b.Context(), subscription); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// closes waits until a subscription's channel is closed. No message may come first.
+func (b *bench) closes(ch <-chan *message.Message) {
+	b.Helper()
+	select {
+	case msg, open := <-ch:
+		if open {
+			b.Fatalf("received %s; want a closed channel", msg.UUID)
+		}
+	case <-time.After(testPatience):
+		b.Fatalf("the channel is open after %v", testPatience)
 	}
 }

@@ -133,14 +133,9 @@ func (t *Transport) canExist(subscription string) error {
 
 // mustExist returns [transports.ErrNoSubscription] when a subscription has no queue.
 func (t *Transport) mustExist(ctx context.Context, subscription string) error {
-	t.mu.Lock()
-	for c := range t.consumers {
-		if c.sub.Name == subscription { // its queue is declared anew when it is lost
-			t.mu.Unlock()
-			return nil
-		}
+	if len(t.consumersOf(subscription)) > 0 { // its queue is declared again when it is lost
+		return nil
 	}
-	t.mu.Unlock()
 	_, err := t.inspect(ctx, t.names.queue(subscription))
 	return err
 }
@@ -219,6 +214,7 @@ func (t *Transport) RemoveSubscription(ctx context.Context, name string) error {
 	if err := t.store(ctx, outgoing{key: note, msg: amqp.Publishing{DeliveryMode: amqp.Persistent}})[0]; err != nil {
 		return fail(err)
 	}
+	consumers := t.consumersOf(name)
 	err = t.con.run(ctx, func(ch *amqp.Channel) error {
 		for _, queue := range []string{t.names.queue(name), t.names.poison(name), t.names.lock(name)} { // RabbitMQ makes no error of one that is not there
 			if _, err := ch.QueueDelete(queue, false, false, false); err != nil {
@@ -230,20 +226,42 @@ func (t *Transport) RemoveSubscription(ctx context.Context, name string) error {
 	if err != nil {
 		return fail(err)
 	}
-	sleep(ctx, newsOfDeletion) // the caller may subscribe anew at once
+	for _, c := range consumers { // the broker tells those of other processes
+		c.log.Info("the subscription was removed")
+		c.removed()
+	}
+	sleep(ctx, newsOfDeletion) // the caller may subscribe again at once
 	return nil
 }
 
-// newsOfDeletion is how long the broker may take to tell the consumers of a queue that it
-// is gone. If there is one of its name again by then, it does not tell them, but attaches
-// them to that one, and the messages that they get come to nobody, until the broker's
-// consumer timeout.
+// consumersOf returns this transport's consumers of a subscription.
+func (t *Transport) consumersOf(subscription string) []*consumer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var found []*consumer
+	for c := range t.consumers {
+		if c.sub.Name == subscription {
+			found = append(found, c)
+		}
+	}
+	return found
+}
+
+// newsOfDeletion is how long the broker may take to tell the consumers and publishers of a
+// queue that it is gone. The news concerns a channel's use of the name, so there should be
+// no new queue of that name before.
 const newsOfDeletion = 250 * time.Millisecond
 
 // removals returns how often a subscription was removed lately. A consumer whose queue
-// is gone compares it with what it was when it began.
-func (t *Transport) removals(ctx context.Context, subscription string) (int, error) {
-	n, err := t.inspect(ctx, t.names.removed(subscription))
+// is gone compares it with what it was when it began. A queue that is too busy to answer is
+// reported as empty, so what is empty is asked again.
+func (t *Transport) removals(ctx context.Context, subscription string) (n int, err error) {
+	for range 4 {
+		if n, err = t.inspect(ctx, t.names.removed(subscription)); n > 0 || err != nil {
+			break
+		}
+		sleep(ctx, firstDelay)
+	}
 	if errors.Is(err, transports.ErrNoSubscription) {
 		return 0, nil
 	}

@@ -39,16 +39,19 @@ func (t *Transport) subscribe(ctx context.Context, s transports.Subscription, to
 		return nil, context.Cause(ctx)
 	}
 	base, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	intake, removed := context.WithCancel(ctx)
 	c := &consumer{
 		t: t, sub: s, log: t.log.With(slog.String("subscription", s.Name)), out: make(chan *message.Message),
-		intake: ctx, base: base, end: end, settled: make(chan struct{}, 1),
+		intake: intake, removed: removed, base: base, end: end, settled: make(chan struct{}, 1),
 		told: told, flights: make(map[*message.Message]flight), older: make(olderQueues),
 	}
 	if err := t.add(c); err != nil {
+		removed()
 		return nil, err
 	}
 	first, err := c.begin(ctx)
 	if err != nil {
+		removed()
 		end(nil)
 		t.freeName(c)
 		t.remove(c)
