@@ -72,6 +72,26 @@ func TestReplacedQueueIsNoticed(t *testing.T) {
 	}
 }
 
+// A removal ends the consumers of its own process even where its note does not tell: an
+// earlier one has expired since they began, so there are no more than before.
+func TestRemovalEndsItsOwnConsumers(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	b.removedExpiry = 10 * time.Second
+	s := b.sub("s", 1)
+	b.remove(s.Name)
+	ch := b.subscribe(b.Transport, s)
+	b.eventually("the note has expired", func() bool {
+		n, err := b.removals(t.Context(), s.Name)
+		return n == 0 && err == nil
+	})
+	b.remove(s.Name)
+	b.closes(ch)
+	if _, err := b.raw.QueueDelete(b.names.removed(s.Name), false, false, false); err != nil { // else it has other arguments
+		t.Error(err)
+	}
+}
+
 // remove removes a subscription.
 func (b *bench) remove(subscription string) {
 	b.Helper()
