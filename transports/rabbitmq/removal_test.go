@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-
-	"github.com/gotidings/tidings/transports"
 )
 
 // A caller that subscribes right after a removal gets every message: none goes to the old
@@ -39,10 +37,9 @@ func TestSubscribeAfterRemoval(t *testing.T) {
 func TestReplacedQueueIsNoticed(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
-	interruptions := make(chan transports.Interruption, 100)
 	for i := range 3 {
 		s := b.sub(strconv.Itoa(i), 2)
-		s.OnInterruption = func(i transports.Interruption) { interruptions <- i }
+		causes := interruptions(&s)
 		ctx, stop := contextWithStop(t)
 		ch, err := b.Subscribe(ctx, s)
 		if err != nil {
@@ -57,14 +54,7 @@ func TestReplacedQueueIsNoticed(t *testing.T) {
 		if _, err := b.raw.QueueDeclare(queue, true, false, false, false, b.subscriptionArgs(s)); err != nil {
 			t.Fatal(err)
 		}
-		for ended := false; !ended; {
-			select {
-			case i := <-interruptions:
-				ended = i.Cause == nil
-			case <-time.After(testPatience):
-				t.Fatalf("round %d: the consumer is not told that its queue was deleted", i)
-			}
-		}
+		b.awaitCause(causes, "the end of the interruption", func(err error) bool { return err == nil })
 		b.publish("2")
 		b.ack(ch, "2")
 		stop()
