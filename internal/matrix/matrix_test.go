@@ -3,6 +3,7 @@ package matrix
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,7 @@ func runLegs(t *testing.T, v testserver.Version, server string, suites []suite, 
 	start func(*testing.T, testserver.Version) []string,
 ) {
 	t.Helper()
+	suites = slices.DeleteFunc(slices.Clone(suites), func(s suite) bool { return s.release != "" && s.release != v.Release })
 	legs.planned += len(suites)
 	environment := append(os.Environ(), v.Server.Variable()+"="+v.Release)
 	urls := named(server)

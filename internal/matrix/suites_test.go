@@ -8,6 +8,7 @@ type suite struct {
 	tests   string // pattern; "" for all
 	without string // pattern of those that are left out
 	why     string // some are left out
+	release string // the only one that it runs on; "" for all
 	private bool   // starts servers of its own; needs none
 }
 
@@ -38,7 +39,11 @@ var onCluster = []suite{
 	},
 	{name: quickstart},
 	{name: "internal/testserver", tests: "^TestCluster", private: true},
-	{name: "internal/faults", tests: "^TestCluster", private: true},
+	{name: "internal/faults", tests: "^TestOneNodeOfThreeIsDown$", private: true},
+	{
+		name: "internal/faults", tests: "^TestCluster$", private: true, release: "4.3",
+		why: "it takes minutes",
+	},
 }
 
 // On a database everything runs that asks for one of its kind.
