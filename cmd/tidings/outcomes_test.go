@@ -83,7 +83,7 @@ var outcomesOfAll = []outcome{
 	{"subscriptions remove shop.mail --force --dry-run", 0, "no"},
 	{"subscriptions remove shop.mail shop.mail --force", 0, "yes"}, //nolint:dupword // the name is given twice
 	{"subscriptions remove shop.mail --force", 1, "no such subscription"},
-	{"subscriptions list $ALL -o json", 0, "[]"},
+	{"subscriptions list $ALL -o json", 0, "["},
 }
 
 // outcomesOfDatabases are for the log in a database, after the others, with an outbox to
