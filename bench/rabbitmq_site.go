@@ -41,8 +41,16 @@ func (s site) close() error {
 	if err != nil {
 		return errors.Join(err, s.conn.Close())
 	}
-	// What is not there is no error.
-	for _, name := range []string{s.name, s.poison()} {
+	// What is not there is no error. The library's queues and exchanges for delays begin with
+	// the exchange.
+	names := []string{s.name, s.poison()}
+	for _, shared := range []string{"retry", "due", "discard", "unrouted"} {
+		names = append(names, s.name+"/tidings."+shared)
+	}
+	for k := range 22 {
+		names = append(names, fmt.Sprintf("%s/tidings.delay.%02d", s.name, k))
+	}
+	for _, name := range names {
 		_, errQueue := ch.QueueDelete(name, false, false, false)
 		err = errors.Join(err, errQueue, ch.ExchangeDelete(name, false, false))
 	}
