@@ -54,6 +54,11 @@ func TestReplay(t *testing.T) {
 		ada.final(id)
 		ids = append(ids, id)
 	}
+	const three = `{"categories":{"letter":3}}`
+	until(t, "the statistics", func() bool {
+		_, body := s.request(http.MethodGet, "/statistics", adasToken, nil)
+		return body == three
+	})
 
 	// region replay
 	// A new read model: of all documents that were ever processed.
@@ -88,7 +93,7 @@ func TestReplay(t *testing.T) {
 		t.Error(err)
 	}
 	_, body := s.request(http.MethodGet, "/statistics", adasToken, nil)
-	if body != `{"categories":{"letter":3}}` {
+	if body != three {
 		t.Errorf("statistics are %s: somebody else has got the replay", body)
 	}
 }

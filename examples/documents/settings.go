@@ -100,7 +100,7 @@ var settings = []struct {
 		c.once, err = strconv.ParseBool(v)
 		return err
 	}},
-	{"patience", "16s", "`TIME` that -once waits for the documents before it calls the rest lost; whatever is stuck, it ends within 14s more", duration(func(c *config) *time.Duration { return &c.patience })},
+	{"patience", "13s", "`TIME` that -once waits for the documents before it calls the rest lost; whatever is stuck, it ends within 17s more", duration(func(c *config) *time.Duration { return &c.patience })},
 	{"faults", "0.05", "`PART` of the calls of the services that fails, 0 to 1", func(c *config, v string) (err error) {
 		if c.faults, err = strconv.ParseFloat(v, 64); err != nil || !(c.faults >= 0 && c.faults <= 1) {
 			return errors.New("it takes a number from 0 to 1")
