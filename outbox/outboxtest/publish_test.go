@@ -169,6 +169,10 @@ func TestPublishIsOneStatement(t *testing.T) {
 		t.Helper()
 		ob := newOutbox(t, db)
 		delayed := func(n int) any { return outbox.With(ordered{N: n}, bus.WithDelay(time.Hour)) }
+		want := 1
+		if db.driver == "mysql" {
+			want = 2 // counting hides the *sql.Tx, so the server is asked for an XA branch
+		}
 		for _, tt := range []struct {
 			name   string
 			events []any
@@ -182,7 +186,7 @@ func TestPublishIsOneStatement(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := &counting{Tx: tx}
-			if err := ob.Publish(t.Context(), c, tt.events...); err != nil || c.n != 1 {
+			if err := ob.Publish(t.Context(), c, tt.events...); err != nil || c.n != want {
 				t.Errorf("%s: %d statements, %v", tt.name, c.n, err)
 			}
 			if err := tx.Commit(); err != nil {
