@@ -137,7 +137,11 @@ func (o *isolator) publish(p place) {
 				return
 			}
 		}
-		if cause := o.send(p); cause != nil && !connectionFault(cause) && fresh {
+		left, cause := o.send(p)
+		if left { // whoever waits for its answer does the rest
+			return
+		}
+		if cause != nil && !connectionFault(cause) && fresh {
 			o.refusals++
 			o.out.refused.note(p.message(), cause)
 			p.call.settle(p.index, channelError(cause))
@@ -160,22 +164,25 @@ func (o *isolator) open(ctx context.Context) error {
 	return nil
 }
 
-// drop closes the channel.
+// drop closes the channel. It does not wait for the broker: while a queue does not take a
+// message, RabbitMQ may not answer on its channel at all.
 func (o *isolator) drop() {
-	if o.ch != nil {
-		_ = o.ch.Close() // it may be lost already
-		o.ch = nil
+	if o.ch == nil {
+		return
 	}
+	ch := o.ch
+	o.ch = nil
+	o.conn.spawn(func() { _ = ch.Close() }) // it may be lost already
 }
 
-// send publishes a message and gives it its result. Without one, the channel is lost, and it
-// returns why.
-func (o *isolator) send(p place) *amqp.Error {
+// send publishes a message and gives it its result, or leaves it without one. When the
+// channel is lost before, it returns why.
+func (o *isolator) send(p place) (left bool, cause *amqp.Error) {
 	m := p.message()
 	confirm, err := o.ch.PublishWithDeferredConfirm(m.exchange, m.key, true, false, m.msg)
 	if err != nil {
 		o.drop()
-		return amqp.ErrClosed
+		return false, amqp.ErrClosed
 	}
 	late := time.NewTimer(stalledAfter)
 	defer late.Stop()
@@ -183,16 +190,16 @@ func (o *isolator) send(p place) *amqp.Error {
 	for {
 		select {
 		case <-confirm.Done():
-			return o.conclude(p, confirm)
+			return false, o.conclude(p, confirm)
 		case <-p.call.done: // nobody waits any more, and what comes is not the next message's
 			o.drop()
-			return nil
+			return false, nil
 		case <-late.C:
 		}
 		select {
 		case stalled <- struct{}{}: // the others have waited long enough
 			o.leave(p, confirm)
-			return nil
+			return true, nil
 		default:
 			late.Reset(stalledAfter)
 		}

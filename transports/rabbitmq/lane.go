@@ -286,39 +286,77 @@ func (s *session) take() bool {
 	}
 }
 
-// collect gives the messages their results, in the order of their sending.
+// sweepEvery is how often the messages behind one without an answer are looked at.
+const sweepEvery = 100 * time.Millisecond
+
+// collect gives the messages their results: in the order of their sending, and when one gets
+// no answer, those behind it all the same.
 func (s *session) collect() {
 	var returned []amqp.Return
-	returns := s.returns
-	for m := range s.sent {
-		for waiting := true; waiting; {
-			select {
-			case r, ok := <-returns:
-				if !ok {
-					returns = nil
-					continue
-				}
-				returned = append(returned, r)
-			case <-m.confirm.Done():
-				waiting = false
+	var pending []sent // in the order of sending
+	returns, coming := s.returns, s.sent
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
+	for coming != nil || len(pending) > 0 {
+		var first <-chan struct{}
+		var behind <-chan time.Time
+		if len(pending) > 0 {
+			first, behind = pending[0].confirm.Done(), sweep.C
+		}
+		select {
+		case r, ok := <-returns:
+			if !ok {
+				returns = nil
+				continue
 			}
+			returned = append(returned, r)
+		case m, ok := <-coming:
+			if !ok {
+				coming = nil
+				continue
+			}
+			pending = append(pending, m)
+		case <-first:
+			s.conclude(pending[0], &returned)
+			pending = pending[1:]
+		case <-behind:
+			pending = slices.DeleteFunc(pending, func(m sent) bool {
+				if !isAnswered(m.confirm) || !m.confirm.Acked() && s.ch.IsClosed() { // what is lost keeps its order
+					return false
+				}
+				s.conclude(m, &returned)
+				return true
+			})
 		}
-		switch {
-		case !m.confirm.Acked() && s.ch.IsClosed():
-			s.lost = append(s.lost, m.place)
-		case !m.confirm.Acked():
-			m.call.nack(m.index, s)
-		case takeReturn(&returned, m.message()):
-			m.call.settle(m.index, errReturned)
-		default:
-			m.call.settle(m.index, nil)
-		}
-		<-s.tokens
 	}
 	// Until the channel is closed, or the client would wait for a receiver. Not over
 	// returns, which is nil when that has happened already: it would never end.
 	for range s.returns {
 	}
+}
+
+func isAnswered(confirm *amqp.DeferredConfirmation) bool {
+	select {
+	case <-confirm.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// conclude gives a message the result that the broker has sent.
+func (s *session) conclude(m sent, returned *[]amqp.Return) {
+	switch {
+	case !m.confirm.Acked() && s.ch.IsClosed():
+		s.lost = append(s.lost, m.place)
+	case !m.confirm.Acked():
+		m.call.nack(m.index, s)
+	case takeReturn(returned, m.message()):
+		m.call.settle(m.index, errReturned)
+	default:
+		m.call.settle(m.index, nil)
+	}
+	<-s.tokens
 }
 
 // takeReturn reports whether a message was returned, and forgets the return. The broker
