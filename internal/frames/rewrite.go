@@ -15,7 +15,7 @@ import (
 // TruncatedHeader names the headers that did not fit into a frame and are shortened.
 const TruncatedHeader = "tidings_truncated"
 
-// keptWhenShort is how much is left of a text that is shortened, in bytes.
+// keptWhenShort is how much is left of a string that is shortened, in bytes.
 const keptWhenShort = 256
 
 // field is a header: its name, with its length before it, and its value with its type.

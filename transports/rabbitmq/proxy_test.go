@@ -30,6 +30,25 @@ const (
 
 func newMethodProxy(t *testing.T, target string) *methodProxy {
 	t.Helper()
+	f := &methodProxy{}
+	f.url = newProxy(t, target, func(server, client net.Conn) {
+		_, err := io.CopyN(server, client, 8) // the protocol's header
+		for err == nil {
+			err = f.pass(server, client, f.sent)
+		}
+	}, func(client, server net.Conn) {
+		var err error
+		for err == nil {
+			err = f.pass(client, server, f.received)
+		}
+	})
+	return f
+}
+
+// newProxy returns the URL of a proxy to a broker. up copies what a client sends and down what
+// the broker sends, each until one side of the connection is closed.
+func newProxy(t *testing.T, target string, up, down func(to, from net.Conn)) string {
+	t.Helper()
 	u, err := url.Parse(target)
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +59,6 @@ func newMethodProxy(t *testing.T, target string) *methodProxy {
 		t.Fatal(err)
 	}
 	u.Host = listener.Addr().String()
-	f := &methodProxy{url: u.String()}
 	var serving sync.WaitGroup
 	t.Cleanup(func() {
 		_ = listener.Close()
@@ -58,22 +76,16 @@ func newMethodProxy(t *testing.T, target string) *methodProxy {
 				continue
 			}
 			serving.Go(func() {
-				_, err := io.CopyN(server, client, 8) // the protocol's header
-				for err == nil {
-					err = f.pass(server, client, f.sent)
-				}
+				up(server, client)
 				_ = server.Close()
 			})
 			serving.Go(func() {
-				var err error
-				for err == nil {
-					err = f.pass(client, server, f.received)
-				}
+				down(client, server)
 				_ = client.Close()
 			})
 		}
 	})
-	return f
+	return u.String()
 }
 
 // pass passes a frame on (AMQP 0-9-1, section 4.2.3): its type, channel and size, the payload, an end mark.

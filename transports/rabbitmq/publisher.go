@@ -30,7 +30,7 @@ type publisher struct {
 	refused  refusals
 	next     atomic.Uint32
 	working  atomic.Int32  // lanes and isolator
-	gone     chan struct{} // closed when they have ended: calls that are still open are in vain
+	gone     chan struct{} // closed when they have ended: calls that are still open get no result
 
 	nackDelay time.Duration // before the first try again; doubled from then on
 }

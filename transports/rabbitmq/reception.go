@@ -19,7 +19,7 @@ type reception struct {
 	careful    bool // with a prefetch of 1
 	reattaching
 	gaveUp   bool          // a message of an ordered subscription
-	returned chan struct{} // a signal that an ordered subscription has to begin anew
+	returned chan struct{} // a signal that an ordered subscription has to consume again
 
 	cancelled <-chan string
 	closed    <-chan *amqp.Error

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -23,43 +22,10 @@ type gate struct {
 
 func newGate(t *testing.T, target string) *gate {
 	t.Helper()
-	u, err := url.Parse(target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	broker := u.Host
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // in a test
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.Host = listener.Addr().String()
-	g := &gate{url: u.String()}
-	var serving sync.WaitGroup
-	t.Cleanup(func() {
-		_ = listener.Close()
-		serving.Wait()
-	})
-	serving.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", broker) //nolint:noctx // in a test
-			if err != nil {
-				_ = client.Close()
-				continue
-			}
-			serving.Go(func() {
-				_, _ = io.Copy(server, client) // until one of them is closed
-				_ = server.Close()
-			})
-			serving.Go(func() {
-				_, _ = io.Copy(behind{client, &g.door}, server)
-				_ = client.Close()
-			})
-		}
-	})
+	g := &gate{}
+	g.url = newProxy(t, target,
+		func(server, client net.Conn) { _, _ = io.Copy(server, client) },
+		func(client, server net.Conn) { _, _ = io.Copy(behind{client, &g.door}, server) })
 	return g
 }
 

@@ -21,7 +21,7 @@ const (
 	suspectAfter = 2
 
 	// renewAfter: a message that is given back by a process that lives is given back as
-	// a copy, whose count begins anew. The broker's limit is for those that kill.
+	// a copy, whose count begins at zero. The broker's limit is for those that kill.
 	renewAfter = 10
 
 	// crashLimit: nobody who was alive has given it back for so long that it must be

@@ -32,7 +32,7 @@ func (l *logged) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
-// with returns the lines that have a text.
+// with returns the lines that contain a string.
 func (l *logged) with(text string) (lines []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -66,7 +66,7 @@ func (p *pace) remembered(now time.Time) float64 {
 	return p.recent * math.Exp2(-now.Sub(p.sampled).Seconds()/paceMemory.Seconds())
 }
 
-// sample computes the rate anew, if there is enough to compute it from.
+// sample recomputes the rate, if there is enough to compute it from.
 func (p *pace) sample(now time.Time) {
 	if p.running {
 		p.busy += now.Sub(p.since)
