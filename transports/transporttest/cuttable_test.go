@@ -25,6 +25,8 @@ type cuttable struct {
 	restored chan struct{}        // closed when there is another, or never will be
 }
 
+var errCut = errors.New("the connection is cut")
+
 func newCuttable(b *memory.Broker) *cuttable {
 	c := &cuttable{connect: func() transports.Transport { return b.Connect() }}
 	c.conn = c.connect()
@@ -103,6 +105,10 @@ func (c *cuttable) Subscribe(ctx context.Context, s transports.Subscription) (<-
 	if err := subscribe(); err != nil {
 		return nil, err
 	}
+	tell := s.OnInterruption
+	if tell == nil {
+		tell = func(transports.Interruption) {}
+	}
 	out := make(chan *message.Message)
 	go func() {
 		defer close(out)
@@ -115,9 +121,14 @@ func (c *cuttable) Subscribe(ctx context.Context, s transports.Subscription) (<-
 				case <-msg.Context().Done(): // lost before it was received
 				}
 			}
-			if ctx.Err() != nil || subscribe() != nil {
+			if ctx.Err() != nil {
 				return
 			}
+			tell(transports.Interruption{Cause: errCut})
+			if subscribe() != nil {
+				return
+			}
+			tell(transports.Interruption{})
 		}
 	}()
 	return out, nil
