@@ -9,7 +9,20 @@ cd "$(dirname "$0")/.."
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 	scripts/roots.sh
+	command -v nft >/dev/null || apt-get install -y -qq --no-install-recommends nftables >/dev/null
 fi
 cd internal/matrix
+
 # Without a package, go test shows what is printed as it comes.
-exec go test -count=1 -timeout=60m "$@" -args -matrix
+legs() { go test -count=1 -timeout=60m "$@" -args -matrix; }
+
+if [ $# != 0 ]; then
+	legs "$@"
+	exit
+fi
+# Legs wait more than they work, so brokers and databases have their turns at once.
+legs -run 'TestMatrix/rabbitmq' &
+status=0
+legs -run 'TestMatrix/(postgresql|mariadb|mysql)' || status=$?
+wait $! || status=$?
+exit $status

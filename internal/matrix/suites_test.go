@@ -48,17 +48,18 @@ var onCluster = []suite{
 
 // On a database everything runs that asks for one of its kind.
 var onDatabase = map[testserver.Server][]suite{
-	testserver.PostgresServer: onSQL("MySQL|SQLite|/^(mysql|sqlite)$"),
-	testserver.MariaDBServer:  onSQL("Postgres|PgBouncer|Pgx|Gorm|SQLite|/^(postgres|sqlite)$"),
-	testserver.MySQLServer:    onSQL("Postgres|PgBouncer|Pgx|Gorm|SQLite|/^(postgres|sqlite)$"),
+	testserver.PostgresServer: onSQL("MySQL|SQLite|/^(mysql|sqlite)$", "^TestLoadOnServers$"),
+	testserver.MariaDBServer:  onSQL("Postgres|PgBouncer|Pgx|Gorm|SQLite|/^(postgres|sqlite)$", "^TestLoadOnMySQL$"),
+	testserver.MySQLServer:    onSQL("Postgres|PgBouncer|Pgx|Gorm|SQLite|/^(postgres|sqlite)$", "^TestLoadOnMySQL$"),
 }
 
-func onSQL(others string) []suite {
+func onSQL(others, shop string) []suite {
 	const why = "those of other databases"
 	return []suite{
 		{name: "transports/sql/sqltest", without: others, why: why},
 		{name: "outbox/outboxtest", without: others, why: why},
 		{name: "eventstore/eventstoretest", without: others, why: why},
 		{name: quickstart},
+		{name: "examples/shop", tests: shop, why: "the others do not depend on the database"},
 	}
 }
