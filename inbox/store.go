@@ -60,21 +60,21 @@ const cleanBatch = 500
 // write makes the statements. In them, {t} is the table, {i} its index, {now} the
 // database's clock in milliseconds, and ? a parameter.
 func write(cfg Config) statements {
-	now, quote := "", `"`
+	now, quote, greatest := "", `"`, "greatest"
 	switch cfg.Dialect {
 	case tsql.Postgres:
 		now = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 	case tsql.MySQL:
 		now, quote = "(timestampdiff(microsecond, '1970-01-01', utc_timestamp(3)) div 1000)", "`"
 	case tsql.SQLite:
-		now = "cast((julianday('now') - 2440587.5) * 86400000 as integer)"
+		now, greatest = "cast((julianday('now') - 2440587.5) * 86400000 as integer)", "max"
 	}
 	name := func(s string) string { return quote + strings.ReplaceAll(s, quote, quote+quote) + quote }
 	table, index := name(cfg.Prefix+"inbox"), name(cfg.Prefix+"inbox_until")
 	if cfg.Schema != "" {
 		table = name(cfg.Schema) + "." + table
 	}
-	fill := strings.NewReplacer("{t}", table, "{i}", index, "{now}", now).Replace
+	fill := strings.NewReplacer("{t}", table, "{i}", index, "{now}", now, "{greatest}", greatest).Replace
 	w := func(query string) string {
 		query = fill(query)
 		if cfg.Dialect == tsql.Postgres {
@@ -85,7 +85,7 @@ func write(cfg Config) statements {
 	s := statements{
 		check:   w(`select id, state, token, until_ms, subscription, source, event_id from {t} where 1 = 0`),
 		state:   w(`select state, token, case when until_ms > {now} then 1 else 0 end, {now} from {t} where id = ?`),
-		renew:   w(`update {t} set until_ms = {now} + ? where id = ? and token = ? and state = 0`),
+		renew:   w(`update {t} set until_ms = {greatest}(until_ms + 1, {now} + ?) where id = ? and token = ? and state = 0`), // MySQL counts the rows that change
 		done:    w(`update {t} set state = 1, until_ms = {now} + ? where id = ? and token = ? and state = 0`),
 		release: w(`update {t} set until_ms = 0 where id = ? and token = ? and state = 0`),
 	}

@@ -450,3 +450,22 @@ type (
 
 func (followed) EventType() string      { return "order.followed" }
 func (followedEvent) EventType() string { return "order.followed" }
+
+// A claim may be renewed twice within a millisecond. MySQL does not count a row that a
+// statement leaves as it is.
+func TestRenewedWithinAMillisecond(t *testing.T) {
+	t.Parallel()
+	db := newMySQL(t)
+	db.DB = openDB(t, "mysql", fmt.Sprintf("%s?timestamp=%d", db.dsn, time.Now().Unix())) // the clock of its sessions stands still
+	ib := newInbox(t, db, inbox.Config{})
+	key := middleware.DedupKey{Subscription: "s", Event: transports.EventKey{Source: "s", ID: "1"}}
+	c, err := ib.Claim(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := ib.Renew(t.Context(), key, c.Token); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// activate makes owner the owner of an ordered group, if nobody has it.
+// activate makes owner the owner of an ordered group, if nobody has it. The lease always
+// changes, also when it is taken twice in one millisecond: MySQL counts the rows that change.
 func (s *store) activate(ctx context.Context, g *group, owner string) (bool, error) {
 	n, err := s.exec(ctx, s.db, `
-update {subscriptions} set owner = ?, lease_ms = {now} + ?, seen_ms = {now} where id = ? and (owner = ? or lease_ms <= {now})`,
+update {subscriptions} set owner = ?, lease_ms = {greatest}(lease_ms + 1, {now} + ?), seen_ms = {now} where id = ? and (owner = ? or lease_ms <= {now})`,
 		owner, millis(s.cfg.Lease), g.id, owner)
 	return n == 1, err
 }

@@ -72,12 +72,13 @@ func (m *maintainer) maintain(ctx context.Context) (err error) {
 	return m.step(ctx, m.warnOfLags)
 }
 
-// step does one thing for as long as this process is the one that maintains.
+// step does one thing for as long as this process is the one that maintains. The lease always
+// changes, also for two steps of one millisecond: MySQL counts the rows that change.
 func (m *maintainer) step(ctx context.Context, fn func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	s, owner := m.transport.store, m.transport.owner
-	n, err := s.exec(ctx, s.db, `update {maintenance} set owner = ?, lease_ms = {now} + ? where owner = ? or lease_ms <= {now}`, owner, millis(s.cfg.Lease), owner)
+	n, err := s.exec(ctx, s.db, `update {maintenance} set owner = ?, lease_ms = {greatest}(lease_ms + 1, {now} + ?) where owner = ? or lease_ms <= {now}`, owner, millis(s.cfg.Lease), owner)
 	switch {
 	case err != nil:
 		return err

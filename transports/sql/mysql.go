@@ -39,6 +39,7 @@ func (mysql) words() map[string]string {
 		"delete from": "delete t from",
 		"t by id":     "t force index (primary)",
 		"least":       "least",
+		"greatest":    "greatest",
 		"param int":   "?",
 		"param text":  "?",
 		"param bytes": "?",

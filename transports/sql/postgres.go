@@ -23,6 +23,7 @@ func (postgres) words() map[string]string {
 		"delete from": "delete from",
 		"t by id":     "as t",
 		"least":       "least",
+		"greatest":    "greatest",
 		"param int":   "?::bigint", // in a SELECT, parameters have no type
 		"param text":  "?::text",
 		"param bytes": "?::bytea",

@@ -25,6 +25,7 @@ func (sqlite) words() map[string]string {
 		"delete from": "delete from",
 		"t by id":     "as t",
 		"least":       "min",
+		"greatest":    "max",
 		"param int":   "?",
 		"param text":  "?",
 		"param bytes": "?",

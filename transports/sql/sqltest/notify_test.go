@@ -35,12 +35,14 @@ func TestNotify(t *testing.T) {
 	// A poller that has been idle looks once a second all the same, so it is let fall
 	// asleep first: the next look is at least half a second away.
 	fastest := time.Hour
-	for range 3 {
+	for range 20 { // until the machine is not busy with something else
 		<-time.After(1500 * time.Millisecond)
 		began := time.Now()
 		publish(t, publisher, "a", "2")
 		ackInOrder(t, ch, "2")
-		fastest = min(fastest, time.Since(began))
+		if fastest = min(fastest, time.Since(began)); fastest < 400*time.Millisecond {
+			break
+		}
 	}
 	if fastest > 400*time.Millisecond {
 		t.Errorf("it took %s to hear of it", fastest)
