@@ -66,6 +66,7 @@ func (b binaries) run(t *testing.T, s suite, urls, environment []string) ([]byte
 		"-test.count=1", "-test.shuffle=on", "-test.timeout=15m", "-test.run=" + s.tests, "-test.skip=" + s.without,
 		"-test.parallel=" + parallel,
 	}
+	args = append(args, s.args...)
 	if s.name == quickstart {
 		args = []string{"-transport", urls[0]}
 	}

@@ -8,6 +8,7 @@ type suite struct {
 	tests   string // pattern; "" for all
 	without string // pattern of those that are left out
 	why     string // some are left out
+	args    []string // more of them, for the program
 	release string // the only one that it runs on; "" for all
 	private bool   // starts servers of its own; needs none
 }
@@ -56,7 +57,7 @@ var onDatabase = map[testserver.Server][]suite{
 func onSQL(others, shop string) []suite {
 	const why = "those of other databases"
 	return []suite{
-		{name: "transports/sql/sqltest", without: others, why: why},
+		{name: "transports/sql/sqltest", without: others, why: why, args: []string{"-adversary=60s"}},
 		{name: "outbox/outboxtest", without: others, why: why},
 		{name: "eventstore/eventstoretest", without: others, why: why},
 		{name: quickstart},

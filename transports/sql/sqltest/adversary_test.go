@@ -2,6 +2,7 @@ package sqltest
 
 import (
 	"context"
+	"database/sql"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -49,16 +50,19 @@ func (a *orderAdversary) publish(ctx context.Context, name string) error {
 	return nil
 }
 
-// linger publishes in transactions that stay open, some of which are rolled back.
+var isolationLevels = []sql.IsolationLevel{sql.LevelReadUncommitted, sql.LevelReadCommitted, sql.LevelRepeatableRead, sql.LevelSerializable}
+
+// linger publishes in transactions of all isolation levels that stay open, some of which are
+// rolled back, some to a savepoint.
 func (a *orderAdversary) linger(ctx context.Context, name string, most time.Duration, seed uint64) error {
 	random := rand.New(rand.NewPCG(seed, 3)) //nolint:gosec // reproducible
 	for i := 0; ctx.Err() == nil; i++ {
 		id, begun := fmt.Sprint(name, "-", i), time.Now()
-		tx, err := a.b.BeginTx(context.WithoutCancel(ctx), nil)
+		tx, err := a.b.BeginTx(context.WithoutCancel(ctx), &sql.TxOptions{Isolation: isolationLevels[random.IntN(len(isolationLevels))]})
 		if err != nil {
 			return err
 		}
-		if err := a.tr.PublishTx(context.WithoutCancel(ctx), tx, outgoing("a", id)...); err != nil {
+		if err := a.within(context.WithoutCancel(ctx), tx, id, random.IntN(4) == 0); err != nil {
 			_ = tx.Rollback() // the error is reported
 			return err
 		}
@@ -78,6 +82,22 @@ func (a *orderAdversary) linger(ctx context.Context, name string, most time.Dura
 		a.note(begun, id)
 	}
 	return nil
+}
+
+// within publishes an event in tx, and before that one that is taken back, if asked to.
+func (a *orderAdversary) within(ctx context.Context, tx *sql.Tx, id string, takesBack bool) error {
+	if takesBack {
+		if _, err := tx.ExecContext(ctx, "savepoint s"); err != nil {
+			return err
+		}
+		if err := a.tr.PublishTx(ctx, tx, outgoing("a", id+"-taken-back")...); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, "rollback to savepoint s"); err != nil {
+			return err
+		}
+	}
+	return a.tr.PublishTx(ctx, tx, outgoing("a", id)...)
 }
 
 // check counts what is missing, what came twice, and what came before an event that had
