@@ -4,13 +4,13 @@ import "github.com/gotidings/tidings/internal/testserver"
 
 // suite is what a leg runs.
 type suite struct {
-	name    string // a package, or an example
-	tests   string // pattern; "" for all
-	without string // pattern of those that are left out
-	why     string // some are left out
+	name    string   // a package, or an example
+	tests   string   // pattern; "" for all
+	without string   // pattern of those that are left out
+	why     string   // some are left out
 	args    []string // more of them, for the program
-	release string // the only one that it runs on; "" for all
-	private bool   // starts servers of its own; needs none
+	release string   // the only one that it runs on; "" for all
+	private bool     // starts servers of its own; needs none
 }
 
 const quickstart = "examples/quickstart"
