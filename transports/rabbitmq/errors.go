@@ -86,7 +86,7 @@ func explain(op operation, kind, name string, err error) error {
 			problem = "may not be consumed; grant this user the read permission for it, or end the consumer that has it exclusively"
 		}
 	case amqp.ResourceLocked:
-		problem = "is another connection's own"
+		problem = "is another connection's own; end that one, or subscribe under another name"
 	default:
 		return err
 	}

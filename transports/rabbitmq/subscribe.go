@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/gotidings/tidings/transports"
 )
@@ -61,13 +62,20 @@ func (t *Transport) subscribe(ctx context.Context, s transports.Subscription, to
 	return c, nil
 }
 
-// begin consumes for the first time.
+// begin consumes for the first time. The broker keeps the queue of an ephemeral subscription
+// for a connection whose process or network is gone, until two heartbeats are missing: so long
+// the name may be free soon.
 func (c *consumer) begin(ctx context.Context) (_ *reception, err error) {
 	c.began = time.Now()
 	if c.removals, err = c.t.removals(ctx, c.sub.Name); err != nil {
 		return nil, err
 	}
-	return c.consume(ctx, c.beginsCarefully())
+	for delay := firstDelay; ; delay = min(2*delay, time.Second) {
+		r, err := c.consume(ctx, c.beginsCarefully())
+		if !isCode(err, amqp.ResourceLocked) || time.Since(c.began) > 3*c.t.cfg.Heartbeat || !sleep(ctx, delay) {
+			return r, err
+		}
+	}
 }
 
 func (t *Transport) validate(s transports.Subscription) error {
