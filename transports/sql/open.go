@@ -90,15 +90,23 @@ func open(ctx context.Context, u *url.URL) (transports.Transport, error) {
 	return t, nil
 }
 
-// connect makes the transport, trying for a while when the database can't be reached.
+// connect makes the transport, trying for a while when the database can't be reached. When the
+// time ends in the middle of a try, the error is why the one before failed.
 func connect(ctx context.Context, db *sql.DB, cfg Config) (*Transport, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
+	var away error
 	for {
 		t, err := New(ctx, db, cfg)
-		if err == nil || !dberr.Away(err) {
-			return t, err
+		switch {
+		case err == nil:
+			return t, nil
+		case away != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()):
+			return nil, away
+		case !dberr.Away(err):
+			return nil, err
 		}
+		away = err
 		if !wait(ctx, 100*time.Millisecond) {
 			return nil, err
 		}
