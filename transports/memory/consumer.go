@@ -172,9 +172,12 @@ func (c *consumer) settleAll() {
 	c.settleMu.Unlock()
 	for _, v := range c.verdicts {
 		c.inFlight--
-		if v.acked {
+		switch {
+		case v.acked:
 			c.queue.release()
-		} else {
+		case c.intake.Err() == nil:
+			c.queue.nacked(v.entry)
+		default: // the consumer ends, which is not the message's fault
 			c.queue.putBack(v.entry)
 		}
 	}
@@ -194,8 +197,11 @@ func (c *consumer) takeBack() {
 	}
 }
 
-// mayTake reports whether c is not on stand-by. Called with Broker.mu held.
-func (c *consumer) mayTake() bool { return !c.ordered || c.queue.consumers[0] == c }
+// mayTake reports whether c is not on stand-by, and its order does not wait for a message that
+// backs off. Called with Broker.mu held.
+func (c *consumer) mayTake() bool {
+	return !c.ordered || c.queue.consumers[0] == c && c.queue.backingOff == 0
+}
 
 // watch waits for the verdict of a receiver that does not tell it.
 func (c *consumer) watch(msg *message.Message) {

@@ -11,7 +11,9 @@
 //
 // Each subscription has a queue of its own, first in first out. Consumers of one
 // subscription share it. A message stays in its queue until it is acknowledged:
-// it goes back to its old place when it is nacked, or when its consumer closes.
+// it goes back to its old place when it is nacked, or when its consumer closes. From the
+// tenth nack on it comes back a second later; meanwhile others are delivered, and an ordered
+// subscription waits.
 // A delayed message joins the end of the queue when its time comes. Of the
 // consumers of an ordered subscription the first delivers and the others stand by.
 //

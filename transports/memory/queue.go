@@ -21,12 +21,13 @@ type queue struct {
 	ephemeral bool // belongs to one consumer
 	gone      bool // removed; what is still in flight settles into nothing
 
-	used     int
-	nextSeq  uint64
-	ready    deque
-	delayed  delayHeap
-	timer    *time.Timer // for the first of delayed; nil until there is one
-	poisoned []poisonedRecord
+	used       int
+	nextSeq    uint64
+	ready      deque
+	delayed    delayHeap
+	backingOff int         // entries of delayed that were nacked
+	timer      *time.Timer // for the first of delayed; nil until there is one
+	poisoned   []poisonedRecord
 
 	waiters   []*waiter   // publishers waiting for room here, first come first
 	consumers []*consumer // every one that takes from here
@@ -36,11 +37,19 @@ type queue struct {
 	debts   []*queue // overflowed too, without a hold: no publisher is admitted until they have room
 }
 
+// A message that its receivers nack comes back at once, from the tenth time on after nackDelay:
+// it must neither be redelivered as fast as possible nor keep others from being delivered.
+const (
+	nacksAtOnce = 10
+	nackDelay   = time.Second
+)
+
 // entry is a record at its place in one queue.
 type entry struct {
-	rec *record
-	seq uint64    // place in the queue
-	due time.Time // of a delayed one
+	rec   *record
+	seq   uint64    // place in the queue
+	nacks int       // by receivers
+	due   time.Time // of a delayed one
 }
 
 func newQueue(b *Broker, name string) *queue { return &queue{broker: b, name: name} }
@@ -83,6 +92,20 @@ func (q *queue) putBack(e entry) {
 	q.wake()
 }
 
+// nacked returns an entry that a receiver has nacked to its old place, at once or after
+// nackDelay.
+func (q *queue) nacked(e entry) {
+	e.nacks++
+	if q.gone || e.nacks < nacksAtOnce {
+		q.putBack(e)
+		return
+	}
+	e.due = time.Now().Add(nackDelay)
+	q.backingOff++
+	heap.Push(&q.delayed, e)
+	q.armTimer()
+}
+
 // release frees the place of an acknowledged entry.
 func (q *queue) release() {
 	if q.gone {
@@ -119,14 +142,21 @@ func (q *queue) armTimer() {
 	q.timer.Reset(wait)
 }
 
-// ripen moves the delayed entries whose time has come to the end of ready.
+// ripen moves the delayed entries whose time has come to ready: nacked ones to their old
+// places, others to the end.
 func (q *queue) ripen() {
 	if q.gone {
 		return
 	}
 	now := time.Now()
 	for len(q.delayed) > 0 && !q.delayed[0].due.After(now) {
-		q.append(heap.Pop(&q.delayed).(entry).rec)
+		e := heap.Pop(&q.delayed).(entry)
+		if e.nacks == 0 {
+			q.append(e.rec)
+			continue
+		}
+		q.backingOff--
+		q.putBack(e)
 	}
 	q.armTimer()
 }

@@ -321,3 +321,31 @@ func compareWithModel(t *testing.T, seed uint64) {
 	}
 	stop()
 }
+
+func TestNackedMessageBacksOff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{})
+		ctx, stop := context.WithCancel(t.Context())
+		ch := subscribeContext(ctx, t, connect(t, b), sub("s", "a"))
+		tr := connect(t, b)
+		publish(t, tr, "a", "1")
+		start := time.Now()
+		for range nacksAtOnce + 50 {
+			receive(t, ch).Nack()
+		}
+		msg := receive(t, ch)
+		if took := time.Since(start); took != 51*nackDelay {
+			t.Errorf("nacked %d times in %v; want %v", nacksAtOnce+50, took, 51*nackDelay)
+		}
+		stop() // what an ending consumer nacks goes to another at once
+		synctest.Wait()
+		start = time.Now()
+		msg.Nack()
+		wantClosed(t, ch)
+		ackIDs(t, subscribe(t, tr, sub("s", "a")), "1")
+		if took := time.Since(start); took != 0 {
+			t.Errorf("another consumer has it after %v", took)
+		}
+	})
+}
