@@ -48,6 +48,7 @@ type consumer struct {
 
 	mu         sync.Mutex // guards what follows
 	ready      queue
+	backingOff []*item // nacked, in the order of their due times
 	inFlight   int
 	claims     []*claim             // not settled, in the order of their making
 	exceptions map[int64]*exception // not settled, by the id of their row
@@ -68,6 +69,8 @@ type item struct {
 	claim     *claim // nil of an exception
 	index     int    // in the claim
 	exception *exception
+	nacks     int       // by receivers
+	due       time.Time // the end of its last back-off
 }
 
 // exception is a delivery that a consumer holds.
@@ -206,10 +209,11 @@ func (c *consumer) next() bool {
 		}
 		c.batch = c.batch[:0]
 		c.mu.Lock()
+		pause := c.ripen(time.Now())
 		// The end of delivery ends intake a little later. What it puts back in between
 		// must not be taken here again: out might have no room for it.
 		if c.delivery.Err() == nil {
-			for c.inFlight < c.limit {
+			for c.inFlight < c.limit && len(c.backingOff) < c.mostBackingOff() {
 				it := c.ready.pop()
 				if it == nil {
 					break
@@ -231,6 +235,7 @@ func (c *consumer) next() bool {
 		}
 		select {
 		case <-c.wakeup:
+		case <-pause:
 		case <-c.intake.Done():
 			return false
 		}
@@ -305,6 +310,7 @@ func (c *consumer) settle(it *item, msg *message.Message) {
 	case <-msg.Acked():
 		c.done(it, true)
 	case <-msg.Nacked():
+		it.nacks++
 		c.done(it, false)
 	case <-c.delivery.Done():
 		// Both may have happened: an acknowledgement that came first counts.
@@ -324,7 +330,7 @@ func (c *consumer) done(it *item, acked bool) {
 	c.inFlight--
 	switch {
 	case !acked:
-		c.ready.insert(it) // at its old place; when intake has ended it stays there
+		c.putBack(it) // when intake has ended it stays there
 	case it.claim == nil:
 		if !it.exception.lost {
 			delete(c.exceptions, it.exception.id)

@@ -30,8 +30,9 @@
 //
 // Consumers of one subscription share it. One takes as much ahead as its receiver has
 // just been able to handle in 100 ms, and gives it back when the receiver turns slow. A
-// nacked message comes back at once to the same consumer, at its place. A requeued
-// message is a copy for one subscription, delivered when it is due.
+// nacked message comes back at once to the same consumer, at its place, and from the tenth
+// nack on a second later; meanwhile others are delivered, and an ordered subscription waits.
+// A requeued message is a copy for one subscription, delivered when it is due.
 //
 // Order is that of the ids of the log, which publishers get as they write. An event that
 // is committed when later ones have been passed comes late; it holds up no other, and an
@@ -108,7 +109,7 @@
 // gates until it ends. Payloads are limited by max_allowed_packet, less 1 MiB, and a message
 // with its metadata by half a MiB more; a packet has to have 2 MiB at least.
 //
-// The driver prepares, executes and closes each statement, which is three round trips, unless its
+// The driver prepares, executes and closes each statement, which is two round trips, unless its
 // parameter interpolateParams is true. Then it has to know the size of the server's packets. Open
 // sets both; set them in the DSN of a *sql.DB of your own:
 //
