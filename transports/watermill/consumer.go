@@ -35,6 +35,7 @@ type consumer struct {
 	transport  *Transport
 	name       string
 	ephemeral  bool
+	ordered    bool
 	topics     []string
 	subscriber message.Subscriber
 	owned      bool // made for this consumer alone
@@ -50,6 +51,9 @@ type consumer struct {
 	end        func()             // releases what the consumer holds of its transport
 
 	settling sync.WaitGroup
+
+	nacksMu sync.Mutex
+	nacks   map[string]int // by the ids of messages that were nacked and not acknowledged since
 }
 
 // source is one subscription of Watermill's.
@@ -108,10 +112,10 @@ func (c *consumer) forward(s source) {
 // settle passes the receiver's verdict on.
 func (c *consumer) settle(in, msg *message.Message) {
 	if !c.verdict(msg) {
-		in.Nack()
-		<-c.slots
+		c.giveBack(in)
 		return
 	}
+	c.forgetNacks(in.UUID)
 	in.Ack()
 	<-c.slots
 

@@ -44,7 +44,8 @@
 // what is in flight when their context ends, and handle it again later. Then they are
 // ended, by their Close first if Config.Subscriber made them, and what they still offer is
 // nacked. Whether a nacked message goes back to its place, to the end, or nowhere, is the
-// subscriber's affair.
+// subscriber's affair. From the tenth nack of a message on, the subscriber gets it a second
+// later; meanwhile an ordered subscription delivers nothing.
 //
 // A Watermill channel that is closed although nobody ended it ends its subscription, and
 // with it the bus.

@@ -59,7 +59,7 @@ func (t *Transport) add(ctx context.Context, s transports.Subscription, topics [
 		return nil, err
 	}
 	c := &consumer{
-		transport: t, name: s.Name, ephemeral: s.Ephemeral, topics: topics,
+		transport: t, name: s.Name, ephemeral: s.Ephemeral, ordered: s.Ordered, topics: topics,
 		subscriber: t.subscriber, owned: t.cfg.Subscriber != nil,
 		out:   make(chan *message.Message),
 		slots: make(chan struct{}, s.Concurrency), // takes no room, however many
