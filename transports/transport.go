@@ -31,6 +31,8 @@ type Transport interface {
 	//
 	// The receiver settles each message with Ack or Nack. A nacked message goes
 	// back to its subscription at once, to its old place when the transport can.
+	// One that is nacked again and again backs off. Meanwhile others are delivered
+	// when the transport can, unless s is Ordered.
 	//
 	// When ctx ends, intake stops: messages that nobody received go back, those
 	// delivered can still be settled, and the channel is closed when the last of

@@ -74,6 +74,7 @@ const (
 	Ephemeral      Feature = "ephemeral subscriptions"
 	Order          Feature = "order"                  // one consumer of concurrency 1 sees the order of publishing
 	NackOrder      Feature = "order after nack"       // what is nacked or given back returns to its old place
+	NackPassing    Feature = "passing after nacks"    // a message that is nacked each time lets others pass
 	Ordered        Feature = "ordered subscriptions"  // one active consumer at a time
 	BackPressure   Feature = "back-pressure"          // a full subscription makes publishers wait
 	Reconnect      Feature = "reconnect"              // a connection that was lost is mended
@@ -84,7 +85,7 @@ const (
 
 // allFeatures is in the order of the report.
 var allFeatures = []Feature{
-	Durable, AddedTopics, Groups, Ephemeral, Patterns, Order, NackOrder, Ordered, BackPressure, Reconnect,
+	Durable, AddedTopics, Groups, Ephemeral, Patterns, Order, NackOrder, NackPassing, Ordered, BackPressure, Reconnect,
 	BatchPublish, DelayedPublish, Requeue, PoisonQueue, Removal, Ping, Depth, DepthDetail,
 	BinaryMetadata, LargeMetadata, OddKeys,
 }

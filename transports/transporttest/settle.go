@@ -10,6 +10,9 @@ import (
 
 var settleTests = []test{
 	{"a nacked message comes back", nil, nackedMessageComesBack},
+	{"a message that is nacked each time comes back at intervals", nil, nackedMessageBacksOff},
+	{"an ordered subscription waits for a message that is nacked each time", []Feature{Ordered, NackOrder}, nackedMessageKeepsOrder},
+	{"a message that is nacked each time lets others pass", []Feature{NackPassing}, nackedMessageLetsOthersPass},
 	{"an acknowledged message does not come back", []Feature{Durable}, ackedMessageDoesNotComeBack},
 	{"what a dead consumer held goes to another", []Feature{Durable}, deadConsumersMessagesGoToAnother},
 	{"the end of the context stops intake only", []Feature{Durable}, endOfContextStopsIntake},
@@ -33,6 +36,63 @@ func nackedMessageComesBack(e *env) {
 	e.ackIDs(ch, "1")
 	e.ackIDs(other, "1") // which has it once
 	e.quiet(ch, other)
+}
+
+// nacksAtOnce is how often a message that is nacked each time may come back without a pause.
+const nacksAtOnce = 11
+
+// A plain Watermill router nacks what its handler fails, at once.
+func nackedMessageBacksOff(e *env) {
+	tr := e.open()
+	ch := e.subscribe(tr, e.sub("s", "a"))
+	e.publish(tr, "a", "1")
+	e.nackOften(ch, "1")
+	e.ackIDs(ch, "1")
+}
+
+func nackedMessageKeepsOrder(e *env) {
+	tr := e.open()
+	ch := e.subscribe(tr, e.ordered())
+	e.publish(tr, "a", "1", "2", "3")
+	e.nackOften(ch, "1")
+	e.ackInOrder(ch, "1", "2", "3")
+}
+
+// nackOften nacks a message, the only one that may arrive, until it has been held back.
+func (e *env) nackOften(ch <-chan *message.Message, id string) {
+	e.Helper()
+	began := time.Now()
+	for n := 0; time.Since(began) < time.Second; n++ {
+		if n > nacksAtOnce {
+			e.Fatalf("delivered %d times in %v; want a pause of a second", n, time.Since(began))
+		}
+		e.receiveIDs(ch, id)[0].Nack()
+	}
+}
+
+func nackedMessageLetsOthersPass(e *env) {
+	tr := e.open()
+	ch := e.subscribe(tr, e.sub("s", "a"))
+	began := time.Now()
+	others := numbers(100)
+	e.publish(tr, "a", append([]string{"refused"}, others...)...)
+	var handled []string
+	refused := 0
+	for len(handled) < len(others) || refused == 0 {
+		msg := e.receive(ch)
+		if msg.UUID == "refused" {
+			refused++
+			msg.Nack()
+		} else {
+			handled = append(handled, msg.UUID)
+			msg.Ack()
+		}
+		if most := 2 * nacksAtOnce * (1 + int(time.Since(began).Seconds())); refused > most {
+			e.Fatalf("the nacked message was delivered %d times in %v, and %d others; want %d times at most", refused, time.Since(began), len(handled), most)
+		}
+	}
+	e.wantIDs(handled, others...)
+	e.ackIDs(ch, "refused")
 }
 
 func ackedMessageDoesNotComeBack(e *env) {

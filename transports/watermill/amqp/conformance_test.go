@@ -27,6 +27,7 @@ func TestConformance(t *testing.T) {
 			Lacks: map[transporttest.Feature]string{
 				transporttest.AddedTopics:    "each topic has a queue of its own, and watermill-amqp can't list those of a subscription",
 				transporttest.Patterns:       "each topic is an exchange of its own",
+				transporttest.NackPassing:    "a nacked message returns to the head of its queue: at the concurrency 1, those behind it wait",
 				transporttest.Ordered:        "the queues have no single active consumer; settings of your own can give them one",
 				transporttest.BackPressure:   "the queues have no bound",
 				transporttest.Reconnect:      "watermill-amqp reconnects, but Publish fails meanwhile instead of waiting",

@@ -37,7 +37,11 @@
 // drops it, as a topic without subscriptions does everywhere.
 //
 // Concurrency comes from several consumers on a queue, each with a channel and one message
-// in flight. A nacked message goes back to its place.
+// in flight. A nacked message goes back to the head of its queue, nine times at once and then
+// once a second. Its consumer delivers nothing else meanwhile, so at the concurrency 1 those
+// behind it wait until it is acknowledged. On quorum queues of your own, RabbitMQ before 4.3
+// counts these nacks, and drops or dead-letters the message at the delivery limit (20 by
+// default from 4.0 on). RabbitMQ 4.3 does not count them: the message comes again for ever.
 //
 // The id of an event is in the header _watermill_message_uuid, as watermill-amqp has it,
 // its attributes in headers of the names of its metadata: what plain Watermill services
