@@ -137,7 +137,9 @@ func (s *system) end(remove bool) {
 		s.t.Errorf("stop: %v", err)
 	}
 	if remove && s.bus != nil {
-		if err := s.remove(); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // a busy broker takes long
+		defer cancel()
+		if err := s.remove(ctx); err != nil {
 			s.t.Errorf("remove: %v", err)
 		}
 	}

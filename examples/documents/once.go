@@ -54,7 +54,9 @@ func runOnce(ctx context.Context, cfg config, tracer trace.TracerProvider, log *
 	}
 	err = errors.Join(err, s.stop())
 	if cfg.passing {
-		err = errors.Join(err, s.remove())
+		ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
+		defer cancel()
+		err = errors.Join(err, s.remove(ctx))
 	}
 	fmt.Fprintln(stdout, sum)
 	return errors.Join(err, sum.verdict())

@@ -280,9 +280,7 @@ func (s *service) stop() error {
 
 // remove deletes the subscriptions of the whole system, after stop, so that nothing waits for
 // a system that never comes back.
-func (s *service) remove() error {
-	ctx, cancel := context.WithTimeout(context.Background(), removeTimeout)
-	defer cancel()
+func (s *service) remove(ctx context.Context) error {
 	var errs []error
 	if remover, ok := s.broker.(transports.SubscriptionRemover); ok {
 		for _, name := range s.cfg.subscriptions() {
