@@ -276,8 +276,19 @@ func bit(b bool) int {
 
 // takeOver takes a claim whose lease has ended or that was given back, the first one in
 // the order of the log, or nil when there is none.
-func (s *store) takeOver(ctx context.Context, g *group, owner string) (*claim, error) {
+//
+// The leases of one owner end one after the other, and a heartbeat may have renewed an earlier
+// claim and not a later one. So an ordered subscription takes only the first claim of those
+// that it does not hold.
+func (s *store) takeOver(ctx context.Context, g *group, ordered bool, held []int64, owner string) (*claim, error) {
 	var c *claim
+	which := ` and lease_ms <= {now}`
+	if ordered {
+		which = ``
+		if len(held) > 0 {
+			which = ` and id not in (` + idList(held) + `)`
+		}
+	}
 	err := s.inTx(ctx, func(tx Tx) error {
 		c = nil
 		r, err := s.dialect.lockSubscription(ctx, s, tx, g.id)
@@ -288,12 +299,12 @@ func (s *store) takeOver(ctx context.Context, g *group, owner string) (*claim, e
 			return err
 		}
 		var taken claim
-		var late int
+		var late, lapsed int
 		var done []byte
-		found, err := s.one(ctx, tx, []any{&taken.id, &late, &taken.first, &taken.last, &taken.bound, &done}, `
-select id, late, first, last, bound, settled from {claims} where subscription_id = ? and lease_ms <= {now}
+		found, err := s.one(ctx, tx, []any{&taken.id, &late, &taken.first, &taken.last, &taken.bound, &done, &lapsed}, `
+select id, late, first, last, bound, settled, case when lease_ms <= {now} then 1 else 0 end from {claims} where subscription_id = ?`+which+`
 order by case when late = 1 then bound else first end, late desc limit 1`, g.id)
-		if err != nil || !found {
+		if err != nil || !found || lapsed == 0 {
 			return err
 		}
 		c, taken.late = &taken, late == 1

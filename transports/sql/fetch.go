@@ -89,7 +89,11 @@ func (c *consumer) fetchOnce() (worked bool, err error) {
 	hints := c.hints.Swap(0)
 	if hints&hintLapsed != 0 && !c.ephemeral {
 		began := time.Now()
-		claim, err := c.transport.store.takeOver(ctx, c.group, c.transport.owner)
+		var before []int64
+		if c.ordered {
+			before = c.heldClaims()
+		}
+		claim, err := c.transport.store.takeOver(ctx, c.group, c.ordered, before, c.transport.owner)
 		if err != nil || claim != nil {
 			c.hints.Or(hints)
 			c.precede(claim)
