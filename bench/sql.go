@@ -32,6 +32,7 @@ type sqlDatabase struct {
 	driver string
 	env    string // has the DSN, in the driver's notation
 	dsn    string // where it is not set
+	params string // more of the DSN
 	config func(name string) tsql.Config
 
 	schema  wsql.SchemaAdapter // of the peer; nil where it has none
@@ -69,6 +70,8 @@ func sqlCases() []benchCase {
 		}
 		for _, c := range []struct {
 			work       string
+			roundTrip  time.Duration // of the network
+			idle       int           // subscriptions beside it, to which nothing is published
 			takes      time.Duration
 			publishers int // 0: a backlog
 			opts       []bus.SubscribeOption
@@ -76,13 +79,23 @@ func sqlCases() []benchCase {
 		}{
 			{work: "drain"},
 			{work: "drain-10ms", takes: 10 * time.Millisecond, opts: []bus.SubscribeOption{bus.Concurrency(64)}},
+			{work: "drain-10ms-away", roundTrip: 10 * time.Millisecond},
+			{work: "drain-beside-45-idle", idle: 45},
 			{work: "publish-8", publishers: 8},
 			{work: "idle", publishers: singly, most: 300, peer: 20},
 		} {
+			if c.roundTrip != 0 && d.driver == "sqlite" {
+				continue // there is no network
+			}
 			add(c.work, reference, func(ctx context.Context, l *ledger) (rig, error) {
-				return prepareSQL(ctx, l, d, c.takes, c.publishers, c.opts)
+				return prepareSQLFrom(ctx, d, c.roundTrip, func(d sqlDatabase) (rig, error) {
+					return prepareSQL(ctx, l, d, c.takes, c.publishers, c.idle, c.opts)
+				})
 			})
 			cases[len(cases)-1].most = c.most
+			if c.roundTrip != 0 || c.idle != 0 {
+				continue // the library beside itself
+			}
 			if d.schema != nil {
 				add(c.work, "watermill-sql", func(ctx context.Context, l *ledger) (rig, error) {
 					return prepareWatermillSQL(ctx, l, d, c.takes, c.publishers)
@@ -107,7 +120,25 @@ func sqlCases() []benchCase {
 }
 
 // url returns the DSN, in the driver's notation.
-func (d sqlDatabase) url() string { return cmp.Or(os.Getenv(d.env), d.dsn) }
+func (d sqlDatabase) url() string { return cmp.Or(os.Getenv(d.env), d.dsn) + d.params }
+
+// prepareSQLFrom prepares with a database that is as far away as roundTrip says.
+func prepareSQLFrom(ctx context.Context, d sqlDatabase, roundTrip time.Duration, prepare func(sqlDatabase) (rig, error)) (rig, error) {
+	if roundTrip == 0 {
+		return prepare(d)
+	}
+	d, end, err := d.far(context.WithoutCancel(ctx), roundTrip)
+	if err != nil {
+		return rig{}, err
+	}
+	r, err := prepare(d)
+	if err != nil {
+		return rig{}, errors.Join(err, end())
+	}
+	closeRig := r.close
+	r.close = func() error { return errors.Join(closeRig(), end()) }
+	return r, nil
+}
 
 // open returns a pool and a name that no other run has; clean drops all that has it.
 func (d sqlDatabase) open(ctx context.Context) (db *sql.DB, name string, clean func() error, err error) {
@@ -215,7 +246,7 @@ func inBatches(l *ledger, send func(batch []purchase) error) error {
 
 // prepareSQL is the bus with everything at its default. Without publishers all events are
 // published before the measured time.
-func prepareSQL(ctx context.Context, l *ledger, d sqlDatabase, work time.Duration, publishers int, opts []bus.SubscribeOption) (r rig, err error) {
+func prepareSQL(ctx context.Context, l *ledger, d sqlDatabase, work time.Duration, publishers, idle int, opts []bus.SubscribeOption) (r rig, err error) {
 	db, name, clean, err := d.open(ctx)
 	if err != nil {
 		return rig{}, err
@@ -245,6 +276,9 @@ func prepareSQL(ctx context.Context, l *ledger, d sqlDatabase, work time.Duratio
 		l.handled(e)
 		return nil
 	}, opts...)
+	for i := range idle {
+		bus.Subscribe(b, fmt.Sprint("idle", i), func(context.Context, refund) error { return nil })
+	}
 	run := b.Start
 	if publishers != 0 {
 		if err := b.Start(ctx); err != nil {
@@ -258,6 +292,11 @@ func prepareSQL(ctx context.Context, l *ledger, d sqlDatabase, work time.Duratio
 		return errors.Join(b.Shutdown(context.Background()), tr.Close(), clean())
 	}}, nil
 }
+
+// refund is an event that nobody publishes.
+type refund struct{}
+
+func (refund) EventType() string { return "refund.made" }
 
 // preload publishes all events to the subscription of the bus, which has not started yet.
 func preload(ctx context.Context, l *ledger, tr *tsql.Transport) error {

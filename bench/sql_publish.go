@@ -29,6 +29,17 @@ func sqlPublishCases(d sqlDatabase) []benchCase {
 				return preparePublishTxWatermill(ctx, l, d)
 			}})
 	}
+	if d.driver == "mysql" { // what a pool of the user's own is worth without it
+		interpolated := d
+		interpolated.params = "&interpolateParams=true"
+		cases = append(cases,
+			benchCase{variant: "publish-tx-interpolated", peer: reference, prepare: func(ctx context.Context, l *ledger) (rig, error) {
+				return preparePublishSQL(ctx, l, interpolated, 1, true)
+			}},
+			benchCase{variant: "publish-tx-interpolated", peer: "watermill-sql", prepare: func(ctx context.Context, l *ledger) (rig, error) {
+				return preparePublishTxWatermill(ctx, l, interpolated)
+			}})
+	}
 	for n := 1; n <= 3; n++ {
 		cases = append(cases, benchCase{
 			variant: fmt.Sprintf("publish-to-%d", n), peer: reference,
