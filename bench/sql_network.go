@@ -78,7 +78,7 @@ func slowly(to, from net.Conn, delay time.Duration) {
 	}()
 	var err error
 	for p := range packets { // to the end, or the reader would wait for ever
-		time.Sleep(time.Until(p.due))
+		<-time.After(time.Until(p.due))
 		if err == nil {
 			_, err = to.Write(p.data)
 		}
