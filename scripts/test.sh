@@ -37,14 +37,13 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 # tests runs go test with the arguments, and leaves what it said in $log and its status in $status.
-# Tests wait more than they compute, so more of them run at once than there are processors.
 tests() {
-	{ go test $race -shuffle=on -count=1 -parallel=4 "$@" 2>&1 || echo $? >"$log.status"; } | tee "$log"
+	{ go test $race -shuffle=on -count=1 "$@" 2>&1 || echo $? >"$log.status"; } | tee "$log"
 	status=$(cat "$log.status" 2>/dev/null || echo 0)
 	rm -f "$log.status"
 }
 
-echo "go test${race:+ $race} -shuffle=on -count=1 -parallel=4${*:+ $*} work"
+echo "go test${race:+ $race} -shuffle=on -count=1${*:+ $*} work"
 tests "$@" work
 
 # The race detector itself dies now and then ("ThreadSanitizer: CHECK failed"), which says

@@ -33,7 +33,7 @@ type bench struct {
 func newBench(t *testing.T, change func(*Config)) *bench {
 	t.Helper()
 	b := &bench{T: t, id: "test-" + uuid.NewString()[:13], subs: make(map[string]bool)}
-	b.cfg = Config{URLs: []string{brokerURL(t)}, Exchange: b.id}
+	b.cfg = Config{URLs: []string{brokerURL(t)}, Exchange: b.id, ConnectTimeout: time.Minute}
 	if change != nil {
 		change(&b.cfg)
 	}

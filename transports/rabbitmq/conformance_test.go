@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"testing"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
@@ -36,7 +37,7 @@ func TestConformanceOfSubscribeNotified(t *testing.T) {
 func conformance(t *testing.T, as func(*Transport) transports.Transport) transporttest.Results {
 	t.Helper()
 	const maxMessageBytes = 1 << 20
-	cfg := Config{URLs: testserver.RabbitMQNodes(t), Exchange: newExchange(t), MaxMessageBytes: maxMessageBytes}
+	cfg := Config{URLs: testserver.RabbitMQNodes(t), Exchange: newExchange(t), MaxMessageBytes: maxMessageBytes, ConnectTimeout: time.Minute}
 	return transporttest.Run(t,
 		transporttest.Harness{
 			Open: func(t *testing.T) transports.Transport { t.Helper(); return as(mustOpen(t, cfg)) },
